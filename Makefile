@@ -1,0 +1,64 @@
+# The two commands: `make demo` shows the product, `make test` proves it. Both set up everything they need in .venv.
+# CONTRIBUTING.md explains the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+.PHONY: demo test lint bench fuzz docs lock examples clean help
+
+help: ## Show this list.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.examples ## Build an example workload and run it in a keep.
+	@$(BIN)/python tools/demo.py
+
+test: $(VENV)/.dev ## Run every test.
+	@$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## Check style, types and the trust zones.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## Measure, as ratios against named peers in the same run.
+	@$(BIN)/python -m bench
+
+fuzz: $(VENV)/.dev ## Fuzz every parser for FUZZ_SECONDS each.
+	@$(BIN)/python -m fuzz --seconds $${FUZZ_SECONDS:-20}
+
+examples: $(VENV)/.examples ## Build all example workloads into examples/build.
+	@$(BIN)/python -m examples.build
+
+docs: $(VENV)/.dev ## Regenerate the reference pages from the code.
+	@$(BIN)/python tools/reference.py
+
+lock: $(VENV)/.dev ## Resolve the dependencies anew and write the locks.
+	@cd requirements && for name in keep run examples dev; do \
+		../$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes --no-header \
+			--annotation-style line $$name.in -o $$name.txt $$([ $$name = keep ] || echo -c keep.txt); \
+	done
+
+clean: ## Remove everything that is not source.
+	rm -rf $(VENV) build dist examples/build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@sh tools/bootstrap.sh "$(PYTHON)" "$(VENV)"
+
+$(VENV)/.run: requirements/run.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing the locked dependencies into $(VENV)" >&2
+	@$(PIP) -r requirements/run.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.examples: requirements/examples.txt $(VENV)/.run
+	@echo "installing the compilers of the examples into $(VENV)" >&2
+	@$(PIP) -r requirements/examples.txt
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.examples
+	@echo "installing the development tools into $(VENV)" >&2
+	@$(PIP) -r requirements/dev.txt
+	@touch $@
