@@ -17,3 +17,7 @@ class EnarxError(Exception):
 
 class Malformed(EnarxError):
     """The bytes or the text are not in the form they claim: their sender is broken or hostile."""
+
+
+class ProtocolViolation(EnarxError):
+    """The peer sent what the state does not allow; the connection is over."""

@@ -1,8 +1,8 @@
 """How bytes become values: fixed layouts, a bounded reader, framing, one deterministic encoding. Pure."""
 
-from enarx.tcb.wire._codec import decode, encode
+from enarx.tcb.wire._codec import Value, decode, encode
 from enarx.tcb.wire._frames import FrameDecoder, frame
 from enarx.tcb.wire._layout import Layout
 from enarx.tcb.wire._reader import Reader
 
-__all__ = ["FrameDecoder", "Layout", "Reader", "decode", "encode", "frame"]
+__all__ = ["FrameDecoder", "Layout", "Reader", "Value", "decode", "encode", "frame"]

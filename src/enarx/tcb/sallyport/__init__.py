@@ -1,0 +1,1 @@
+"""The one door between keep and host: its vocabulary, its limits and the keep's half."""

@@ -1,0 +1,269 @@
+"""The whole vocabulary between keep and host, and its one encoding (docs/spec/sallyport.md, 2 and 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from enarx.tcb import wire
+from enarx.tcb.errors import Malformed
+from enarx.tcb.sallyport import limits
+from enarx.tcb.wire import Value
+
+
+class Reason(Enum):
+    """Why the host refuses a request."""
+
+    ADDRESS_IN_USE = "address-in-use"
+    NOT_PERMITTED = "not-permitted"
+    UNREACHABLE = "unreachable"
+    CONNECTION_REFUSED = "connection-refused"
+    NAME_NOT_FOUND = "name-not-found"
+    TIMED_OUT = "timed-out"
+    LIMIT = "limit"
+
+
+class Item:
+    """One message. Nothing but the classes below is ever sent."""
+
+    __slots__ = ()
+
+
+# Keep to host.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready(Item):
+    """The keep has booted, and names its release."""
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen(Item):
+    """Open a TCP listener; port 0 lets the host choose."""
+
+    request: int
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connect(Item):
+    """Open a TCP connection."""
+
+    request: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled(Item):
+    """Sealed compiled code for the host's cache: ``size`` raw bytes follow."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed(Item):
+    """A directory that the workload changed: ``size`` raw bytes follow."""
+
+    header: Value
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(Item):
+    """What the keep is doing, for people."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exited(Item):
+    """The workload has ended; the keep sends nothing more."""
+
+    outcome: Value
+
+
+# Host to keep.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliver(Item):
+    """The workload: ``size`` raw bytes follow; standard input, output and error travel beside it."""
+
+    header: Value
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened(Item):
+    """``request`` is fulfilled; ``port`` is the real one. A process keep gets the socket beside it."""
+
+    request: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused(Item):
+    """``request`` is not fulfilled; ``detail`` is for people."""
+
+    request: int
+    reason: Reason
+    detail: str
+
+
+# Streams of a keep that cannot be given sockets.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted(Item):
+    """The listener opened by ``request`` has a new connection, called ``stream``. Host to keep."""
+
+    request: int
+    stream: int
+    peer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data(Item):
+    """The next bytes of a stream; they use up credit. Both ways."""
+
+    stream: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credit(Item):
+    """The receiver has room for so many bytes more. Both ways."""
+
+    stream: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed(Item):
+    """The sender sends no more on this stream; with ``reset`` it takes no more either. Both ways."""
+
+    stream: int
+    reset: bool
+
+
+Check = Callable[[Value], object]
+
+
+def _number(low: int, high: int) -> Check:
+    def check(value: Value) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise Malformed(f"expected an integer of {low} to {high}, found {_show(value)}")
+        return value
+
+    return check
+
+
+def _text(longest: int, shortest: int = 1) -> Check:
+    def check(value: Value) -> str:  # printable only: it may reach a terminal or a log
+        if type(value) is not str or not shortest <= len(value) <= longest or not value.isprintable():
+            raise Malformed(
+                f"expected printable text of {shortest} to {longest} characters, found {_show(value)}"
+            )
+        return value
+
+    return check
+
+
+def _octets(value: Value) -> bytes:
+    if type(value) is not bytes or not 1 <= len(value) <= limits.MAX_DATA:
+        raise Malformed(f"expected 1 to {limits.MAX_DATA} bytes, found {_show(value)}")
+    return value
+
+
+def _truth(value: Value) -> bool:
+    if type(value) is not bool:
+        raise Malformed(f"expected true or false, found {_show(value)}")
+    return value
+
+
+def _reason(value: Value) -> Reason:
+    for reason in Reason:
+        if reason.value == value:
+            return reason
+    raise Malformed(f"expected a reason, found {_show(value)}")
+
+
+def _anything(value: Value) -> Value:
+    return value
+
+
+def _show(value: Value) -> str:
+    return (
+        str(value)
+        if type(value) in (int, bool)
+        else f"{type(value).__name__}"
+        + (f" of length {len(value)}" if isinstance(value, str | bytes | list | dict) else "")
+    )
+
+
+_ID: Final = _number(1, limits.MAX_REQUEST)
+_PORT: Final = _number(1, limits.MAX_PORT)
+_SIZE: Final = _number(0, limits.MAX_BLOB_BYTES)
+_NAME: Final = _text(limits.MAX_NAME)
+
+_TABLE: Final[Mapping[int, tuple[type[Item], Mapping[str, Check]]]] = {
+    1: (Ready, {"version": _text(limits.MAX_VERSION)}),
+    2: (Listen, {"request": _ID, "address": _NAME, "port": _number(0, limits.MAX_PORT)}),
+    3: (Connect, {"request": _ID, "host": _NAME, "port": _PORT}),
+    4: (Compiled, {"size": _SIZE}),
+    5: (Changed, {"header": _anything, "size": _SIZE}),
+    6: (Progress, {"text": _text(limits.MAX_TEXT)}),
+    7: (Exited, {"outcome": _anything}),
+    16: (Deliver, {"header": _anything, "size": _SIZE}),
+    17: (Opened, {"request": _ID, "port": _PORT}),
+    18: (Refused, {"request": _ID, "reason": _reason, "detail": _text(limits.MAX_TEXT, 0)}),
+    32: (Accepted, {"request": _ID, "stream": _ID, "peer": _NAME}),
+    33: (Data, {"stream": _ID, "payload": _octets}),
+    34: (Credit, {"stream": _ID, "size": _number(1, limits.MAX_CREDIT)}),
+    35: (Closed, {"stream": _ID, "reset": _truth}),
+}
+_TAGS: Final = {kind: tag for tag, (kind, _) in _TABLE.items()}
+
+
+def encode(item: Item) -> bytes:
+    """Give the one encoding of ``item``. Raises ``Malformed`` when a field is outside its limits."""
+    tag = _TAGS[type(item)]
+    values: list[Value] = [tag]
+    for name, check in _TABLE[tag][1].items():
+        value = getattr(item, name)
+        values.append(value.value if isinstance(value, Enum) else value)
+        check(values[-1])
+    data = wire.encode(values)
+    if len(data) > limits.MAX_ITEM_BYTES:
+        raise Malformed(
+            f"{type(item).__name__} has {len(data)} bytes, at most {limits.MAX_ITEM_BYTES} are allowed"
+        )
+    return data
+
+
+def decode(data: bytes | bytearray | memoryview) -> Item:
+    """Read one item. Raises ``Malformed`` unless ``data`` is its one encoding, within limits."""
+    message = wire.decode(data, max_bytes=limits.MAX_ITEM_BYTES)
+    if (
+        not isinstance(message, list)
+        or not message
+        or type(message[0]) is not int
+        or message[0] not in _TABLE
+    ):
+        raise Malformed("item has no known tag")
+    kind, fields = _TABLE[message[0]]
+    if len(message) != 1 + len(fields):
+        raise Malformed(f"{kind.__name__} has {len(fields)} fields, found {len(message) - 1}")
+    loaded: dict[str, object] = {}
+    for (name, check), value in zip(fields.items(), message[1:], strict=True):
+        try:
+            loaded[name] = check(value)
+        except Malformed as error:
+            raise Malformed(f"{kind.__name__}.{name}: {error}") from None
+    return kind(**loaded)
