@@ -21,3 +21,7 @@ class Malformed(EnarxError):
 
 class ProtocolViolation(EnarxError):
     """The peer sent what the state does not allow; the connection is over."""
+
+
+class Unavailable(EnarxError):
+    """Something that is needed is not there or not permitted: a file, a device, a feature of this machine."""

@@ -1,0 +1,183 @@
+"""``enarx run``: the arguments of a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from enarx.cli._exit import ExitCode
+from enarx.cli._main import SETTINGS, json_option
+from enarx.cli._output import Output
+from enarx.cli._parameter import BadValue, Parsed
+from enarx.host.request import Directory, RunRequest, parse_directory, parse_env
+from enarx.tcb.errors import EnarxError
+from enarx.tcb.workload._limits import Limits, parse_limit
+from enarx.tcb.workload._outcome import Ending
+
+CODES = {
+    Ending.TRAPPED: ExitCode.TRAPPED,
+    Ending.STACK_OVERFLOW: ExitCode.STACK_OVERFLOW,
+    Ending.MEMORY_LIMIT: ExitCode.MEMORY_LIMIT,
+    Ending.TABLE_LIMIT: ExitCode.TABLE_LIMIT,
+    Ending.OUTPUT_LIMIT: ExitCode.OUTPUT_LIMIT,
+    Ending.STORAGE_LIMIT: ExitCode.STORAGE_LIMIT,
+    Ending.THREAD_LIMIT: ExitCode.THREAD_LIMIT,
+    Ending.TIME_LIMIT: ExitCode.TIME_LIMIT,
+    Ending.MALFORMED: ExitCode.MALFORMED,
+    Ending.UNLINKABLE: ExitCode.UNRUNNABLE,
+    Ending.UNSUPPORTED: ExitCode.UNRUNNABLE,
+    Ending.UNAVAILABLE: ExitCode.UNAVAILABLE,
+    Ending.KEEP_LOST: ExitCode.KEEP_LOST,
+}
+"""The exit code of every ending but ``EXITED``, whose code is the program's own."""
+
+
+class RunCommand(click.Command):
+    """A command whose standard output is the workload's, so that JSON documents go to standard error."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Turn the documents away from standard output before anything can fail."""
+        if parent is not None and isinstance(parent.obj, Output):
+            parent.obj.documents = sys.stderr
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(cls=RunCommand, context_settings=SETTINGS)
+@click.argument("wasm", type=click.Path(exists=True, dir_okay=False))
+@click.argument("arguments", nargs=-1, type=Parsed("text", str), metavar="[-- ARGS]...")
+@click.option(
+    "--config",
+    "--wasmcfgfile",
+    "config_path",
+    type=click.Path(exists=True, dir_okay=False),
+    envvar=["ENARX_CONFIG", "ENARX_WASMCFGFILE"],
+    metavar="FILE",
+    help="Enarx.toml; without one the workload has stdin, stdout and stderr.",
+)
+@click.option(
+    "--env",
+    "-e",
+    multiple=True,
+    type=Parsed("env", parse_env),
+    metavar="NAME=VALUE",
+    help="An environment variable; wins over Enarx.toml.",
+)
+@click.option(
+    "--dir",
+    "-d",
+    "directories",
+    multiple=True,
+    type=Parsed("dir", parse_directory),
+    metavar="HOST[::GUEST][:ro|:sync]",
+    help="Copy a directory into the keep: writable, read-only (ro), or with its changes brought back (sync).",
+)
+@click.option(
+    "--limit",
+    "-l",
+    "limits",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="memory, table, stack, time, output, files, storage, descriptors, threads or module.",
+)
+@click.option("--threads", is_flag=True, help="Let the workload start threads (wasi-threads).")
+@click.option(
+    "--require-sandbox", is_flag=True, help="Refuse to run unless every layer of the sandbox is in place."
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False),
+    envvar="ENARX_CACHE",
+    metavar="DIR",
+    help="Where sealed compiled code is kept; default: $XDG_CACHE_HOME/enarx.",
+)
+@click.option("--no-cache", is_flag=True, help="Compile anew and keep nothing.")
+@json_option
+@click.pass_context
+def run(ctx: click.Context, /, **options: Any) -> int:
+    """Run the module or component WASM in a keep.
+
+    Standard input, output and error and the exit code are the program's own. It sees no files, no network
+    and no environment but what Enarx.toml and these options give it. ARGS replace the args of Enarx.toml.
+
+    \b
+    Examples:
+      enarx run hello.wasm
+      enarx run tool.wasm --env LANG=C -- --verbose in.txt
+      enarx run cruncher.wasm --dir ./data::/data:ro --dir ./out:sync
+      enarx run server.wasm --config Enarx.toml --limit memory=64MiB --limit time=1h
+
+    With --json a document about the run is the last line of standard error. Exit codes 112 to 134 say
+    which limit was reached or what went wrong: docs/reference/exit-codes.md.
+    """
+    from enarx.host.run import run as run_keep
+
+    request = request_of(ctx, **options)
+    output: Output = ctx.obj
+    outcome = run_keep(request).outcome
+    code = outcome.code if outcome.ending is Ending.EXITED else CODES[outcome.ending]
+    if output.as_json:
+        document = {"ending": outcome.ending.value, "exit_code": int(code), "detail": outcome.detail}
+        output.result(
+            "enarx.run/1", {**document, "hint": outcome.hint, "memory_bytes": outcome.memory_bytes}, ""
+        )
+    elif isinstance(code, ExitCode):
+        output.error(code, outcome.detail, outcome.hint)
+    return int(code)
+
+
+def request_of(
+    ctx: click.Context,
+    *,
+    wasm: str,
+    arguments: tuple[str, ...],
+    config_path: str | None,
+    env: tuple[tuple[str, str], ...],
+    directories: tuple[Directory, ...],
+    limits: tuple[str, ...],
+    threads: bool,
+    require_sandbox: bool,
+    cache: str | None,
+    no_cache: bool,
+) -> RunRequest:
+    """Put a request together. Raises ``click.UsageError``."""
+    if cache and no_cache:
+        raise click.UsageError("--cache and --no-cache contradict each other", ctx)
+    guests = [directory.guest_path for directory in directories]
+    for directory in directories:
+        if not os.path.isdir(directory.host_path):
+            raise click.UsageError(f"--dir: {directory.host_path!r} is not a directory", ctx)
+        if guests.count(directory.guest_path) > 1:
+            raise click.UsageError(f"--dir: {directory.guest_path!r} is given twice in the keep", ctx)
+    return RunRequest(
+        wasm_path=wasm,
+        config_path=config_path,
+        args=arguments,
+        env=env,
+        directories=directories,
+        limits=_limits(ctx, limits),
+        threads=threads,
+        require_sandbox=require_sandbox,
+        cache_dir=None if no_cache else cache or default_cache_dir(),
+    )
+
+
+def default_cache_dir() -> str:
+    """Where the XDG base directory specification wants caches."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "enarx")
+
+
+def _limits(ctx: click.Context, texts: tuple[str, ...]) -> Limits:
+    limits = Limits()
+    option = next(param for param in ctx.command.params if param.name == "limits")
+    for text in texts:
+        try:
+            limits = parse_limit(text, limits)
+        except EnarxError as error:
+            raise BadValue(error, ctx, option) from None
+    return limits
