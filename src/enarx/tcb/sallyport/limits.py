@@ -24,3 +24,5 @@ MAX_DATA: Final = 64 << 10
 """Payload of one ``Data``: four TLS records; more would make other streams wait."""
 MAX_CREDIT: Final = 4 << 20
 """Bytes one stream may have in flight: 1 Gbit/s over 30 ms."""
+MAX_PROGRESS: Final = 1000
+"""Progress reports of one keep: booting takes a dozen; more would only flood the host."""
