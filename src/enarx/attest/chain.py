@@ -1,0 +1,333 @@
+"""Chains to a pinned root, and revocation. Every TEE with X.509 certificates uses these two functions.
+
+Check names are formed from the prefix the TEE passes: ``snp.chain.signature``, ``dcap.pck.chain.root``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from enarx.attest.anchors import Anchor, Vendor
+from enarx.attest.claims import Revocation
+from enarx.attest.der import Der, Tag, only
+from enarx.attest.errors import MalformedCollateral
+from enarx.attest.tee import Context
+from enarx.attest.x509 import Certificate, SignatureAlgorithm, read_algorithm, read_extensions, signed_by
+
+MAX_DEPTH: Final = 6
+"""Certificates from leaf to root; vendors use 3, AWS Nitro 5."""
+
+_BASIC_CONSTRAINTS: Final = "2.5.29.19"
+_KEY_USAGE: Final = "2.5.29.15"
+_UNDERSTOOD: Final = frozenset({_BASIC_CONSTRAINTS, _KEY_USAGE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """A verified path, leaf first. The last certificate is the pinned root's."""
+
+    certificates: tuple[Certificate, ...]
+    anchor: Anchor
+
+    def issued(self) -> Iterable[tuple[Certificate, Certificate]]:
+        """Each certificate but the root with its issuer."""
+        return zip(self.certificates, self.certificates[1:], strict=False)
+
+
+def verify_chain(
+    leaf: Certificate,
+    candidates: Iterable[Certificate],
+    context: Context,
+    *,
+    vendor: Vendor,
+    name: str,
+    understood: frozenset[str] = frozenset(),
+) -> Chain:
+    """Find and check the path from ``leaf`` to a root of ``vendor`` at ``context.now``.
+
+    ``understood`` are dotted OIDs of further critical extensions that the caller judges itself.
+
+    Checks: ``.issuer`` (CollateralMissing), ``.signature``, ``.root``, ``.length``, ``.ca``,
+    ``.path_length``, ``.key_usage``, ``.critical``, ``.not_before``, ``.not_after``.
+    """
+    anchors = context.anchors.of(vendor)
+    pool = [anchor.certificate for anchor in anchors if anchor.certificate is not None]
+    pool += candidates
+    path = [leaf]
+    while (anchor := context.anchors.find(vendor, path[-1].spki)) is None:
+        path.append(_issuer(path, pool, context, name))
+    certificates = tuple(path)
+    for position, certificate in enumerate(certificates):
+        _check_certificate(certificate, position, context, name, understood)
+    pinned = tuple(known.spki_sha256 for known in anchors) if len(path) == 1 else anchor.spki_sha256
+    context.ledger.require(
+        f"{name}.root",
+        len(path) > 1,
+        expected=pinned,
+        found=certificates[-1].spki_sha256,
+        advice="a root is no leaf",
+    )
+    return Chain(certificates=certificates, anchor=anchor)
+
+
+def _issuer(path: list[Certificate], pool: list[Certificate], context: Context, name: str) -> Certificate:
+    """The certificate whose key signed the end of ``path``."""
+    ledger, current = context.ledger, path[-1]
+    if current.issuer == current.subject or not context.anchors.anchors:
+        ledger.require(
+            f"{name}.root",
+            False,
+            expected="a pinned root",
+            found=f"{current.issuer_common_name} with key {current.spki_sha256.hex()}",
+            advice="the chain ends in a key that is not trusted; name the root if you mean to trust it",
+        )
+    if len(path) >= MAX_DEPTH:
+        ledger.require(
+            f"{name}.length", False, expected=f"at most {MAX_DEPTH}", found=f"more than {len(path)}"
+        )
+    named = [candidate for candidate in pool if candidate.subject == current.issuer and candidate not in path]
+    if not named:
+        ledger.missing(
+            f"{name}.issuer",
+            f"the certificate of {current.issuer_common_name}",
+            advice="give the vendor's certificate chain as collateral",
+        )
+    signers = (
+        candidate
+        for candidate in named
+        if context.cache.remember(
+            signed_by, candidate.spki, current.algorithm, current.signature, current.tbs
+        )
+    )
+    signer = next(signers, None)
+    ledger.require(
+        f"{name}.signature",
+        signer is not None,
+        expected=f"signed by {current.issuer_common_name}",
+        found=f"{current.common_name} {'is' if signer else 'is not'} signed by it",
+    )
+    assert signer is not None  # noqa: S101 -- require raised otherwise; this tells the type checker
+    return signer
+
+
+def _check_certificate(
+    certificate: Certificate, position: int, context: Context, name: str, understood: frozenset[str]
+) -> None:
+    ledger, who = context.ledger, certificate.common_name
+    check_validity(certificate.not_before, certificate.not_after, context, name=name, who=who)
+    for oid, extension in certificate.extensions.items():
+        if extension.critical and oid not in _UNDERSTOOD and oid not in understood:
+            ledger.require(f"{name}.critical", False, expected="extensions we know", found=f"{oid} in {who}")
+    is_ca, path_length = _basic_constraints(certificate)
+    usage = _key_usage(certificate)
+    if position == 0:
+        ledger.require(
+            f"{name}.ca", not is_ca, expected="a leaf", found=f"{who} is {'a CA' if is_ca else 'a leaf'}"
+        )
+        return
+    ledger.require(f"{name}.ca", is_ca, expected="a CA", found=f"{who} is {'a CA' if is_ca else 'not a CA'}")
+    ledger.require(
+        f"{name}.key_usage",
+        usage is None or usage & _KEY_CERT_SIGN != 0,
+        expected="keyCertSign",
+        found=f"{who} {'without' if usage is not None and not usage & _KEY_CERT_SIGN else 'with'} it",
+    )
+    if path_length is not None:
+        ledger.require(
+            f"{name}.path_length",
+            position - 1 <= path_length,
+            expected=f"at most {path_length} certificates below {who}",
+            found=position - 1,
+        )
+
+
+def check_validity(
+    not_before: datetime, not_after: datetime, context: Context, *, name: str, who: str
+) -> None:
+    """Require ``not_before <= now <= not_after``: checks ``.not_before`` and ``.not_after``."""
+    context.ledger.require(
+        f"{name}.not_before",
+        not_before <= context.now,
+        expected=f"now is not before {not_before:%Y-%m-%dT%H:%M:%SZ} ({who})",
+        found=context.now,
+        advice="the clock of the verifier is wrong, or this was issued for later",
+    )
+    context.ledger.require(
+        f"{name}.not_after",
+        context.now <= not_after,
+        expected=f"now is not after {not_after:%Y-%m-%dT%H:%M:%SZ} ({who})",
+        found=context.now,
+        advice="fetch it anew, or judge the evidence at the time at which it was made",
+    )
+
+
+_KEY_CERT_SIGN: Final = 0x04
+_CRL_SIGN: Final = 0x02
+
+
+def _basic_constraints(certificate: Certificate) -> tuple[bool, int | None]:
+    extension = certificate.extensions.get(_BASIC_CONSTRAINTS)
+    if extension is None:
+        return False, None
+    at = only(extension.value, Tag.SEQUENCE, name="basicConstraints")
+    is_ca = at.peek() == Tag.BOOLEAN and at.boolean("cA")
+    path_length = at.small("pathLen", most=255) if at.more() else None
+    at.end()
+    return is_ca, path_length
+
+
+def _key_usage(certificate: Certificate) -> int | None:
+    """The first byte of the bit string: digitalSignature 0x80, …, keyCertSign 0x04, cRLSign 0x02."""
+    extension = certificate.extensions.get(_KEY_USAGE)
+    if extension is None:
+        return None
+    at = Der(extension.value, name="keyUsage")
+    value = at.take(Tag.BIT_STRING, "bits")
+    at.end()
+    if len(value) < 2 or value[0] > 7:
+        raise at.bad("no bits")
+    return value[1]
+
+
+# Revocation lists (RFC 5280, section 5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationList:
+    """A CRL as a value; nothing here was verified."""
+
+    der: bytes
+    tbs: bytes
+    issuer: bytes
+    this_update: datetime
+    next_update: datetime
+    revoked: frozenset[int]
+    algorithm: SignatureAlgorithm
+    signature: bytes
+
+
+_CRL_EXTENSIONS: Final = frozenset({"2.5.29.35", "2.5.29.20"})
+"""Authority key identifier and CRL number: anything else that is critical changes what the list means."""
+
+
+def parse_revocation_list(der: bytes) -> RevocationList:
+    """Read one complete list. Raises ``MalformedCollateral``; delta and partitioned lists are refused."""
+    outer = only(der, Tag.SEQUENCE, name="revocation list")
+    if outer.peek() != Tag.SEQUENCE:
+        raise outer.bad("no body")
+    body, tbs = outer.any()[1:]
+    algorithm, signature = read_algorithm(outer), outer.bits("signature")
+    outer.end()
+    at = Der(body, name="revocation list")
+    if at.small("version") != 1 or read_algorithm(at) is not algorithm or at.peek() != Tag.SEQUENCE:
+        raise at.bad("not a version 2 list, or its signature algorithms differ")
+    issuer, this_update, next_update = at.any()[2], at.time("this update"), at.time("next update")
+    revoked: set[int] = set()
+    if at.peek() == Tag.SEQUENCE:
+        entries = at.inside(Tag.SEQUENCE, "entries")
+        while entries.more():
+            entry = entries.inside(Tag.SEQUENCE, "entry")
+            revoked.add(entry.integer("serial"))
+            entry.time("date")
+            if entry.more():
+                entry.inside(Tag.SEQUENCE, "extensions")
+            entry.end()
+    extensions = read_extensions(at.inside(0xA0, "extensions")) if at.more() else {}
+    at.end()
+    for oid, extension in extensions.items():
+        if extension.critical and oid not in _CRL_EXTENSIONS:
+            raise MalformedCollateral(
+                f"revocation list has the critical extension {oid}, which limits what it says"
+            )
+    return RevocationList(
+        der=der,
+        tbs=tbs,
+        issuer=issuer,
+        this_update=this_update,
+        next_update=next_update,
+        revoked=frozenset(revoked),
+        algorithm=algorithm,
+        signature=signature,
+    )
+
+
+def verify_not_revoked(
+    pairs: Iterable[tuple[Certificate, Certificate]], context: Context, *, name: str
+) -> Revocation:
+    """Look up each certificate in the newest list of its issuer among ``context.collateral.crls``; give the
+    worst answer.
+
+    ``pairs`` are certificates with their verified issuers. A list that is missing or stale is noted and given
+    back, for policy to judge; a list with a wrong signature, from the future, or that names the certificate
+    raises.
+
+    Checks: ``.missing``, ``.signature``, ``.key_usage``, ``.issued``, ``.stale``, ``.revoked``.
+    """
+    lists = [context.cache.remember(parse_revocation_list, der) for der in context.collateral.crls]
+    worst = Revocation.CHECKED
+    for certificate, issuer in pairs:
+        answer = _look_up(
+            certificate, issuer, [crl for crl in lists if crl.issuer == issuer.subject], context, name
+        )
+        if answer is Revocation.MISSING or worst is Revocation.CHECKED:
+            worst = answer
+    return worst
+
+
+def _look_up(
+    certificate: Certificate, issuer: Certificate, lists: list[RevocationList], context: Context, name: str
+) -> Revocation:
+    ledger, who = context.ledger, issuer.common_name
+    if not lists:
+        ledger.note(
+            f"{name}.missing",
+            expected=f"a revocation list of {who}",
+            found=None,
+            advice="give the vendor's revocation list as collateral",
+        )
+        return Revocation.MISSING
+    usage = _key_usage(issuer)
+    ledger.require(
+        f"{name}.key_usage",
+        usage is None or usage & _CRL_SIGN != 0,
+        expected="cRLSign",
+        found=f"{who}, usage {usage}",
+    )
+    for crl in lists:
+        genuine = context.cache.remember(signed_by, issuer.spki, crl.algorithm, crl.signature, crl.tbs)
+        ledger.require(
+            f"{name}.signature", genuine, expected=f"signed by {who}", found="so" if genuine else "not so"
+        )
+        revoked = certificate.serial in crl.revoked
+        ledger.require(
+            f"{name}.revoked",
+            not revoked,
+            expected=f"serial {certificate.serial:#x} of {certificate.common_name} is not listed",
+            found="listed" if revoked else "not listed",
+            advice="the vendor withdrew this certificate; fetch the one that replaced it",
+        )
+    newest = max(lists, key=lambda crl: crl.this_update)
+    ledger.require(
+        f"{name}.issued",
+        newest.this_update <= context.now,
+        expected=f"now is not before {newest.this_update:%Y-%m-%dT%H:%M:%SZ} (list of {who})",
+        found=context.now,
+        advice="the clock of the verifier is wrong, or this list was issued for later",
+    )
+    if context.now > newest.next_update:
+        ledger.note(
+            f"{name}.stale",
+            expected=f"now is not after {newest.next_update:%Y-%m-%dT%H:%M:%SZ}",
+            found=context.now,
+        )
+        return Revocation.STALE
+    return Revocation.CHECKED
+
+
+def worst(*answers: Revocation) -> Revocation:
+    """The answer that says least."""
+    order = (Revocation.MISSING, Revocation.STALE, Revocation.NOT_PUBLISHED, Revocation.CHECKED)
+    return min(answers, key=order.index)

@@ -1,0 +1,182 @@
+"""A strict reader of DER (X.690): definite, shortest lengths, low tag numbers, nothing trailing.
+
+We read certificates ourselves for two reasons: AMD's have serial number zero, which libraries begin to
+refuse, and vendors put structures into extensions that only we know.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Final
+
+from enarx.attest.errors import MalformedCollateral
+
+MAX_LENGTH_BYTES: Final = 3
+"""16 MiB: more than any certificate or revocation list has."""
+
+
+class Tag(IntEnum):
+    """The universal tags that certificates use (X.680, section 8.6), with the constructed bit where it
+    belongs.
+    """
+
+    BOOLEAN = 0x01
+    INTEGER = 0x02
+    BIT_STRING = 0x03
+    OCTET_STRING = 0x04
+    NULL = 0x05
+    OID = 0x06
+    ENUMERATED = 0x0A
+    UTF8_STRING = 0x0C
+    PRINTABLE_STRING = 0x13
+    IA5_STRING = 0x16
+    UTC_TIME = 0x17
+    GENERALIZED_TIME = 0x18
+    SEQUENCE = 0x30
+    SET = 0x31
+
+
+class Der:
+    """A cursor over the elements of one constructed value. Raises ``MalformedCollateral`` for whatever is not
+    DER.
+    """
+
+    __slots__ = ("_at", "_data", "_end", "_name")
+
+    def __init__(self, data: bytes, *, name: str) -> None:
+        self._data = data
+        self._at = 0
+        self._end = len(data)
+        self._name = name
+
+    def bad(self, why: str) -> MalformedCollateral:
+        """Make the error that says where and why."""
+        return MalformedCollateral(f"{self._name}: {why} at {self._at:#x}")
+
+    def more(self) -> bool:
+        """Say whether an element is left."""
+        return self._at < self._end
+
+    def peek(self) -> int | None:
+        """Give the tag of the next element, or nothing at the end."""
+        return self._data[self._at] if self._at < self._end else None
+
+    def any(self) -> tuple[int, bytes, bytes]:
+        """Take one element of any tag: tag, value, and the whole element as it was encoded."""
+        data, start = self._data, self._at
+        if self._end - start < 2:
+            raise self.bad("an element is cut short")
+        tag, length, at = data[start], data[start + 1], start + 2
+        if tag & 0x1F == 0x1F:
+            raise self.bad("a tag number above 30")
+        if length & 0x80:
+            count = length & 0x7F
+            if not 0 < count <= MAX_LENGTH_BYTES or self._end - at < count:
+                raise self.bad("a length that is indefinite, too large or cut short")
+            length = int.from_bytes(data[at : at + count], "big")
+            at += count
+            if length < 0x80 or length >> (8 * (count - 1)) == 0:
+                raise self.bad("a length that is not the shortest")
+        if length > self._end - at:
+            raise self.bad(f"an element of {length} bytes where {self._end - at} are left")
+        self._at = at + length
+        return tag, data[at : at + length], data[start : self._at]
+
+    def take(self, tag: int, field: str) -> bytes:
+        """Take the value of one element that must have ``tag``."""
+        if self.peek() != tag:
+            raise self.bad(f"{field} has tag {self.peek()}, expected {tag}")
+        return self.any()[1]
+
+    def inside(self, tag: int, field: str) -> Der:
+        """Open a constructed element that must have ``tag``."""
+        return Der(self.take(tag, field), name=f"{self._name}.{field}")
+
+    def integer(self, field: str, *, tag: int = Tag.INTEGER) -> int:
+        """Take an INTEGER (or ENUMERATED) in its shortest form."""
+        value = self.take(tag, field)
+        if not value or (len(value) > 1 and (value[0], value[1] & 0x80) in ((0, 0), (0xFF, 0x80))):
+            raise self.bad(f"{field} is not the shortest integer")
+        return int.from_bytes(value, "big", signed=True)
+
+    def small(self, field: str, *, most: int = 0xFFFF, tag: int = Tag.INTEGER) -> int:
+        """Take an INTEGER from 0 to ``most``."""
+        value = self.integer(field, tag=tag)
+        if not 0 <= value <= most:
+            raise self.bad(f"{field} is {value}, expected 0 to {most}")
+        return value
+
+    def boolean(self, field: str) -> bool:
+        """Take a BOOLEAN: one byte, 0x00 or 0xFF."""
+        value = self.take(Tag.BOOLEAN, field)
+        if value not in (b"\x00", b"\xff"):
+            raise self.bad(f"{field} is not a boolean")
+        return value == b"\xff"
+
+    def oid(self, field: str) -> str:
+        """Take an OBJECT IDENTIFIER in dotted form."""
+        return _dotted(self.take(Tag.OID, field), self)
+
+    def bits(self, field: str) -> bytes:
+        """Take a BIT STRING of whole bytes."""
+        value = self.take(Tag.BIT_STRING, field)
+        if not value or value[0]:
+            raise self.bad(f"{field} is not a bit string of whole bytes")
+        return value[1:]
+
+    def text(self, field: str) -> str:
+        """Take a UTF8String, PrintableString or IA5String."""
+        tag, value, _ = self.any()
+        if tag not in (Tag.UTF8_STRING, Tag.PRINTABLE_STRING, Tag.IA5_STRING):
+            raise self.bad(f"{field} has tag {tag}, expected text")
+        try:
+            return value.decode("utf-8" if tag == Tag.UTF8_STRING else "ascii")
+        except UnicodeDecodeError:
+            raise self.bad(f"{field} is not text") from None
+
+    def time(self, field: str) -> datetime:
+        """Take a UTCTime or GeneralizedTime in the one form that RFC 5280, section 4.1.2.5 allows."""
+        tag, value, _ = self.any()
+        if tag not in (Tag.UTC_TIME, Tag.GENERALIZED_TIME):
+            raise self.bad(f"{field} has tag {tag}, expected a time")
+        digits = value[:-1]
+        size = 12 if tag == Tag.UTC_TIME else 14
+        if len(value) != size + 1 or value[-1:] != b"Z" or not digits.isdigit():
+            raise self.bad(f"{field} is not a time in the form of RFC 5280")
+        century = b"" if size == 14 else (b"19" if digits[:2] >= b"50" else b"20")
+        text = century + digits
+        month, day, hour, minute, second = (int(text[at : at + 2]) for at in range(4, 14, 2))
+        try:
+            return datetime(int(text[:4]), month, day, hour, minute, second, tzinfo=UTC)
+        except ValueError:
+            raise self.bad(f"{field} is no time of the calendar") from None
+
+    def end(self) -> None:
+        """Raise unless everything was taken."""
+        if self.more():
+            raise self.bad(f"{self._end - self._at} bytes trail")
+
+
+def only(data: bytes, tag: int, *, name: str) -> Der:
+    """Open ``data``, which must be exactly one constructed element with ``tag``."""
+    outer = Der(data, name=name)
+    inner = outer.inside(tag, "outer")
+    outer.end()
+    return inner
+
+
+def _dotted(value: bytes, at: Der) -> str:
+    if not value or value[-1] & 0x80 or len(value) > 64:
+        raise at.bad("an object identifier is cut short or too long")
+    arcs: list[int] = []
+    arc = 0
+    for byte in value:
+        if arc == 0 and byte == 0x80:
+            raise at.bad("an object identifier has a padded arc")
+        arc = arc << 7 | byte & 0x7F
+        if not byte & 0x80:
+            arcs.append(arc)
+            arc = 0
+    first = min(arcs[0] // 40, 2)
+    return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:])))

@@ -1,0 +1,33 @@
+"""The verifiers that this package has. Available is not enabled: a caller names those it wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
+from typing import Final
+
+from enarx.attest.errors import PolicyError
+from enarx.attest.tee import TeeVerifier
+
+_VERIFIERS: Final[tuple[TeeVerifier, ...]] = ()
+
+BUILTIN: Final[Mapping[str, TeeVerifier]] = {verifier.name: verifier for verifier in _VERIFIERS}
+"""By name."""
+
+ENTRY_POINTS: Final = "enarx.verifiers"
+"""Other distributions offer verifiers in this group; installing one enables nothing."""
+
+
+def select(names: Iterable[str]) -> tuple[TeeVerifier, ...]:
+    """Turn names into verifiers: built in, or offered by an installed distribution. Raises ``PolicyError``."""
+    chosen: list[TeeVerifier] = []
+    for name in names:
+        offered = entry_points(group=ENTRY_POINTS, name=name)
+        if name in BUILTIN:
+            chosen.append(BUILTIN[name])
+        elif len(offered) == 1:
+            chosen.append(next(iter(offered)).load())
+        else:
+            known = ", ".join(sorted(BUILTIN))
+            raise PolicyError(f"no verifier is called {name!r}", hint=f"built in are {known}")
+    return tuple(chosen)
