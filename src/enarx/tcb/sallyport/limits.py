@@ -12,8 +12,8 @@ MAX_DESCRIPTORS: Final = 3
 """Descriptors beside one item: standard input, output and error travel together."""
 MAX_REQUEST: Final = (1 << 32) - 1
 """Request and stream numbers: 32 bits outlast any keep."""
-MAX_REQUESTS: Final = 256
-"""Requests of one keep: each is an entry of Enarx.toml, and nobody writes more of them."""
+MAX_REQUESTS: Final = 1024
+"""Requests of one keep: each is an entry of Enarx.toml, which has no more of them."""
 MAX_PORT: Final = 65535
 MAX_NAME: Final = 253
 """Host names and addresses in characters (RFC 1035, section 2.3.4, without the root)."""

@@ -10,7 +10,7 @@ from enarx.tcb.errors import Malformed
 class Reader:
     """Take fields off the front of ``data``; every shortage and every rest is ``Malformed``."""
 
-    def __init__(self, data: bytes, *, name: str) -> None:
+    def __init__(self, data: bytes | memoryview, *, name: str) -> None:
         self._data = data
         self._at = 0
         self._name = name
@@ -30,7 +30,7 @@ class Reader:
         if size < 0 or size > self.remaining:
             raise Malformed(f"{self._name}: {field} wants {size} bytes, {self.remaining} are left")
         self._at += size
-        return self._data[self._at - size : self._at]
+        return bytes(self._data[self._at - size : self._at])
 
     def number(self, size: int, field: str, *, order: Literal["little", "big"] = "little") -> int:
         """Take an unsigned integer of ``size`` bytes."""

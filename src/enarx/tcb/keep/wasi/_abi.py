@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno as system
 import struct
 from enum import IntEnum, IntFlag
 from typing import Final
@@ -227,3 +228,11 @@ class WasiError(Exception):
     def __init__(self, errno: Errno) -> None:
         super().__init__(errno)
         self.errno = errno
+
+
+_BY_SYSTEM: Final = {getattr(system, f"E{it.name}"): it for it in Errno if hasattr(system, f"E{it.name}")}
+
+
+def errno_of(error: OSError) -> Errno:
+    """Give WASI's number for an error of the operating system."""
+    return _BY_SYSTEM.get(error.errno or 0, Errno.IO)

@@ -1,0 +1,144 @@
+"""Run one WebAssembly module to its end and say how it ended."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from wasmtime import Engine, Func, Module, Store, Trap, TrapCode, WasmtimeError
+
+from enarx.tcb.errors import EnarxError
+from enarx.tcb.keep.engine import DEFAULT_STACK_BYTES, first_line, new_engine
+from enarx.tcb.keep.wasi._link import HostFunctions, self_test
+from enarx.tcb.keep.wasi._memory import GuestMemory
+from enarx.tcb.keep.wasi._preview1 import MODULE, SIGNATURES, GuestExit, Preview1
+from enarx.tcb.workload import Ending, Limits, Outcome
+
+ENTRY_POINTS: Final = ("", "_start")
+"""Exports that start a program, in the order in which they are looked for."""
+
+MAX_TABLES: Final = 128
+MAX_FRAMES: Final = 8
+
+
+class LimitReached(EnarxError):  # noqa: N818 (an end, not an error of ours)
+    """The workload used up something that its limits give; ``ending`` says what."""
+
+    def __init__(self, ending: Ending, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.ending = ending
+
+
+class Runtime:
+    """Engine and host functions, made before a workload is known so that a fork server makes them once."""
+
+    def __init__(
+        self, *, stack_bytes: int = DEFAULT_STACK_BYTES, threads: bool = False, parallel: bool = True
+    ) -> None:
+        self.stack_bytes = stack_bytes
+        self.threads = threads
+        self.engine: Engine = new_engine(stack_bytes=stack_bytes, threads=threads, parallel=parallel)
+        self.memory = GuestMemory()
+        self.functions = HostFunctions(self.engine, self.memory)
+        self.guest = Preview1(self.memory)
+        for name, signature in SIGNATURES.items():
+            method = getattr(self.guest, name)
+            self.functions.define(MODULE, name, signature, method, result=name != "proc_exit")
+
+    def suits(self, limits: Limits, *, threads: bool) -> bool:
+        """Say whether a run with these settings can use this runtime."""
+        return self.stack_bytes == limits.stack_bytes and self.threads == threads
+
+    def run(self, module: Module, limits: Limits) -> Outcome:
+        """Instantiate ``module`` and run its entry point."""
+        store = Store(self.engine)
+        store.set_limits(memory_size=limits.memory_bytes, table_elements=limits.table_elements, tables=MAX_TABLES, memories=1)
+        try:
+            exports = self.functions.linker.instantiate(store, module).exports(store)
+            entry = next((exports[name] for name in ENTRY_POINTS if name in exports), None)
+            if not isinstance(entry, Func) or entry.type(store).params:
+                return Outcome(
+                    ending=Ending.UNLINKABLE,
+                    detail="the module has no entry point: it exports neither '_start' nor '' as a function of nothing",
+                    hint="build a command (the default of most compilers), not a library",
+                )
+            if "_initialize" in exports and "_start" not in exports:
+                exports["_initialize"](store)  # type: ignore[operator]
+            entry(store)
+            return self._ended(0)
+        except (Trap, WasmtimeError) as error:
+            return self._why(error, limits)
+
+    def _ended(self, code: int) -> Outcome:
+        return Outcome(ending=Ending.EXITED, code=code, memory_bytes=self.memory.size)
+
+    def _why(self, error: Trap | WasmtimeError, limits: Limits) -> Outcome:
+        """Tell the end that ``error`` means; what our own functions raised comes first."""
+        match self.functions.failure:
+            case GuestExit(code=code) if code <= 255:
+                return self._ended(code)
+            case GuestExit(code=code):
+                # only the low byte crosses a process boundary; never let that turn a failure into a success
+                return Outcome(
+                    ending=Ending.EXITED,
+                    code=code & 255 or 1,
+                    detail=f"the exit code {code} is not portable, it becomes {code & 255 or 1}",
+                    memory_bytes=self.memory.size,
+                )
+            case LimitReached() as reached:
+                return Outcome(ending=reached.ending, detail=str(reached), hint=reached.hint)
+            case BaseException() as failure:
+                detail = f"internal error: {type(failure).__name__}: {failure}"
+                return Outcome(ending=Ending.KEEP_LOST, detail=detail, hint="please report this")
+        if isinstance(error, Trap):
+            return self._trapped(error, limits)
+        return _unlinkable(first_line(error))
+
+    def _trapped(self, trap: Trap, limits: Limits) -> Outcome:
+        if trap.trap_code == TrapCode.STACK_OVERFLOW:
+            return Outcome(
+                ending=Ending.STACK_OVERFLOW,
+                detail=f"the workload needs more than {limits.stack_bytes} bytes of stack",
+                hint="raise it with --limit stack=…, or look for endless recursion",
+            )
+        what = _trap_text(trap)
+        used = self.memory.measure()
+        # A program whose allocation fails usually traps. The engine does not tell which growth it refused, so more
+        # than half of a limit that is below what 32 bits can address is taken for the cause.
+        if used > limits.memory_bytes // 2 and limits.memory_bytes < 1 << 32:
+            return Outcome(
+                ending=Ending.MEMORY_LIMIT,
+                detail=f"{what}, with {used} of {limits.memory_bytes} bytes of memory in use",
+                hint="raise it with --limit memory=…",
+                memory_bytes=used,
+            )
+        return Outcome(ending=Ending.TRAPPED, detail=what, memory_bytes=used)
+
+
+def _trap_text(trap: Trap) -> str:
+    """Give the cause and the innermost functions, where the module names them."""
+    cause = trap.message.splitlines()
+    reason = next((line.partition("wasm trap: ")[2] for line in cause if "wasm trap: " in line), cause[0])
+    names = [frame.func_name or f"function {frame.func_index}" for frame in trap.frames[:MAX_FRAMES]]
+    return f"trap: {reason}" + (f" in {' < '.join(names)}" if names else "")
+
+
+def _unlinkable(message: str) -> Outcome:
+    if "exceeds memory limits" in message:
+        return Outcome(ending=Ending.MEMORY_LIMIT, detail=message, hint="raise it with --limit memory=…")
+    if "exceeds table limits" in message:
+        return Outcome(ending=Ending.TABLE_LIMIT, detail=message, hint="raise it with --limit table=…")
+    hint = "a keep offers wasi_snapshot_preview1 only; link the program for wasm32-wasi"
+    if "wasi_unstable" in message:
+        hint = "the module was built for an old draft of WASI; rebuild it for wasi_snapshot_preview1"
+    elif '"wasi"::"thread-spawn"' in message or "wasi::thread-spawn" in message:
+        hint = "allow threads with --threads"
+    return Outcome(ending=Ending.UNLINKABLE, detail=message, hint=hint)
+
+
+def prepare(*, parallel: bool) -> Runtime:
+    """Check the engine's calling convention in this process and make the runtime for the default settings.
+
+    The check compiles on one processor, so that a process that forks afterwards may do it.
+    """
+    self_test(new_engine(parallel=False))
+    return Runtime(parallel=parallel)
