@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from enarx.cli._exit import ExitCode
 from enarx.cli._main import SETTINGS, json_option
-from enarx.cli._output import Output
+from enarx.cli._output import Output, printable
 from enarx.cli._parameter import BadValue, Parsed
 from enarx.host.request import Directory, RunRequest, parse_directory, parse_env
 from enarx.tcb.errors import EnarxError
-from enarx.tcb.workload._limits import Limits, parse_limit
-from enarx.tcb.workload._outcome import Ending
+from enarx.tcb.workload import Ending, Limits, parse_limit
+
+if TYPE_CHECKING:
+    from enarx.host.run import RunResult
 
 CODES = {
     Ending.TRAPPED: ExitCode.TRAPPED,
@@ -96,9 +98,12 @@ class RunCommand(click.Command):
     help="Where sealed compiled code is kept; default: $XDG_CACHE_HOME/enarx.",
 )
 @click.option("--no-cache", is_flag=True, help="Compile anew and keep nothing.")
+@click.option(
+    "--verbose", "-v", is_flag=True, help="Tell on standard error what happens and which ports are open."
+)
 @json_option
 @click.pass_context
-def run(ctx: click.Context, /, **options: Any) -> int:
+def run(ctx: click.Context, /, verbose: bool, **options: Any) -> int:
     """Run the module or component WASM in a keep.
 
     Standard input, output and error and the exit code are the program's own. It sees no files, no network
@@ -114,19 +119,42 @@ def run(ctx: click.Context, /, **options: Any) -> int:
     With --json a document about the run is the last line of standard error. Exit codes 112 to 134 say
     which limit was reached or what went wrong: docs/reference/exit-codes.md.
     """
+    request = request_of(ctx, **options)
+    from enarx.host.run import Observer
     from enarx.host.run import run as run_keep
 
-    request = request_of(ctx, **options)
     output: Output = ctx.obj
-    outcome = run_keep(request).outcome
+    observer = Observer()
+    if verbose:
+        observer = Observer(
+            progress=lambda text: output.note(printable(text)),
+            listening=lambda name, port: output.note(f"{printable(name)} listens on port {port}"),
+        )
+    return _told(run_keep(request, observer), output)
+
+
+def _told(result: RunResult, output: Output) -> int:
+    """Tell how the run ended, unless the program ended it by itself, and give its exit code."""
+    outcome = result.outcome
     code = outcome.code if outcome.ending is Ending.EXITED else CODES[outcome.ending]
     if output.as_json:
-        document = {"ending": outcome.ending.value, "exit_code": int(code), "detail": outcome.detail}
-        output.result(
-            "enarx.run/1", {**document, "hint": outcome.hint, "memory_bytes": outcome.memory_bytes}, ""
-        )
-    elif isinstance(code, ExitCode):
-        output.error(code, outcome.detail, outcome.hint)
+        document = {
+            "ending": outcome.ending.value,
+            "exit_code": int(code),
+            "detail": outcome.detail,
+            "hint": outcome.hint,
+            "memory_bytes": outcome.memory_bytes,
+            "wall_ms": result.wall_ms,
+            "changed": list(result.changed),
+            "conflicts": list(result.conflicts),
+            "ports": list(result.ports),
+        }
+        output.result("enarx.run/1", document, "")
+        return int(code)
+    for path in result.conflicts:
+        output.warning(f"{printable(path)} was changed here too; the workload's version was not brought back")
+    if isinstance(code, ExitCode):
+        output.error(code, printable(outcome.detail), printable(outcome.hint))
     return int(code)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from enarx.tcb.errors import Malformed
-from enarx.tcb.workload._limits import Limits
+from enarx.tcb.workload import Limits
 
 
 class DirectoryMode(Enum):
