@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from OpenSSL import SSL
@@ -36,7 +37,8 @@ class Listener(Socket):
     """A listening socket for plain TCP."""
 
     def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock, rights=LISTENER_RIGHTS, inheriting=STREAM_RIGHTS)
+        super().__init__(sock, rights=LISTENER_RIGHTS)
+        self.inheriting = STREAM_RIGHTS
 
     def accept(self, flags: FdFlags) -> Descriptor:
         """Take the next connection."""
@@ -130,7 +132,7 @@ class _Handshake:
 
 
 class Acceptor:
-    """The thread. It starts when the workload first asks for a connection, and so under the workload's lock-down."""
+    """The thread. It starts when the workload first asks for a connection, and so under its lock-down."""
 
     def __init__(self, *, timeout_s: float = HANDSHAKE_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
@@ -173,10 +175,10 @@ class Acceptor:
         """Let handshakes expire and listeners rest, resume or end; give the time until that is due again."""
         now = time.monotonic()
         for handshake in list(self._handshakes):
-            if handshake.deadline > now and not handshake.listener.closed:
+            if handshake.deadline > now:
                 break
             self._drop(handshake)
-        due = [handshake.deadline for handshake in list(self._handshakes)[:1]]
+        due = [handshake.deadline for handshake in islice(self._handshakes, 1)]
         for listener in list(self._listeners):
             full = len(listener.finished) >= MAX_READY
             resting = listener.rest_until > now
@@ -194,6 +196,8 @@ class Acceptor:
 
     def _end(self, listener: TlsListener) -> None:
         self._listeners.remove(listener)
+        for handshake in [it for it in self._handshakes if it.listener is listener]:
+            self._drop(handshake)
         for stream in listener.finished:
             stream.close()
         listener.sock.close()

@@ -1,7 +1,7 @@
 """Byte streams over sockets, plain and TLS.
 
-A socket blocks exactly when the guest wants its descriptor to, so that a blocking call is one system call. The host
-may hold the same socket and change that; then a blocking call waits by itself, and no call ever fails by it.
+A socket blocks exactly when the guest wants its descriptor to: a blocking call is then one system call. The
+host may hold the same socket and change that; then a blocking call waits by itself.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Socket(Descriptor):
 
     filetype: ClassVar[FileType] = FileType.SOCKET_STREAM
 
-    def __init__(self, sock: socket.socket, *, rights: Rights, inheriting: Rights = Rights(0)) -> None:
-        super().__init__(rights=rights, inheriting=inheriting)
+    def __init__(self, sock: socket.socket, *, rights: Rights) -> None:
+        super().__init__(rights=rights)
         self._sock = sock
         self._nonblocking = False
 
@@ -164,8 +164,8 @@ class TlsStream(Stream):
     def __init__(self, sock: socket.socket, connection: SSL.Connection) -> None:
         super().__init__(sock)
         self._tls = connection
-        self._unsent = memoryview(b"")  # content that OpenSSL has sealed and that is on no way yet
-        self._deaf = False
+        self._unsent = memoryview(b"")  # content that OpenSSL has sealed and the system has not taken
+        self._deaf = self._mute = False
 
     def ready(self, *, write: bool) -> Readiness | None:
         """Tell of content, not of bytes on the wire: part of a record is not readable yet."""
@@ -193,6 +193,7 @@ class TlsStream(Stream):
         """End one direction or both; the peer is told so before the connection says it."""
         if how & SD_WR:
             self._goodbye()
+            self._mute = True
         self._deaf = self._deaf or bool(how & SD_RD)
         super().shutdown(how)
 
@@ -229,6 +230,8 @@ class TlsStream(Stream):
         return total
 
     def _send(self, buffers: Buffers) -> int:
+        if self._mute:
+            raise BrokenPipeError(errno.EPIPE, "shut down")
         self._flush()
         content = buffers[0] if len(buffers) == 1 else _joined(buffers)
         sent = 0
