@@ -56,7 +56,7 @@ def parse_directory(text: str) -> Directory:
     """
     paths, colon, suffix = text.rpartition(":")
     mode = {"ro": DirectoryMode.READ_ONLY, "sync": DirectoryMode.SYNC}.get(suffix if colon else "")
-    if mode is None or not paths:
+    if mode is None:
         paths, mode = text, DirectoryMode.COPY
     host, *guests = paths.split("::")
     if len(guests) > 1 or not host or "" in guests or "\0" in paths:
