@@ -12,19 +12,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from enarx.host.code_store import CodeStore
+from enarx import __version__
 from enarx.host import directories
+from enarx.host.code_store import CodeStore
 from enarx.host.keep_process import KeepProcess
 from enarx.host.relay import answer
 from enarx.host.request import DirectoryMode, RunRequest
 from enarx.host.sallyport import Host, Permissions
 from enarx.tcb.errors import EnarxError, Malformed, ProtocolViolation
-from enarx.tcb.sallyport.items import Changed, Compiled, Connect, Deliver, Exited, Listen, Opened, Progress
+from enarx.tcb.sallyport.items import (
+    Changed,
+    Compiled,
+    Connect,
+    Deliver,
+    Exited,
+    Listen,
+    Opened,
+    Progress,
+    Ready,
+)
 from enarx.tcb.sallyport.limits import MAX_BLOB_BYTES
 from enarx.tcb.sallyport.socket_channel import ChannelClosed
 from enarx.tcb.wire import Reader, Value
-from enarx.tcb.workload import Config, Directory, Ending, Job, Outcome, Protocol, Tree, parse_config, read_tree
-from enarx.tcb.workload import MAX_CONFIG_BYTES
+from enarx.tcb.workload import (
+    MAX_CONFIG_BYTES,
+    Config,
+    Directory,
+    Ending,
+    Job,
+    Outcome,
+    Protocol,
+    Tree,
+    parse_config,
+    read_tree,
+)
 from enarx.tcb.workload import Connect as ConnectEntry
 from enarx.tcb.workload import Listen as ListenEntry
 
@@ -39,7 +60,7 @@ class Unavailable(EnarxError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """How a run ended; ``conflicts`` are changed files that could not be brought back."""
+    """How a run ended; ``conflicts`` tell what could not be brought back."""
 
     outcome: Outcome
     wall_ms: int
@@ -89,7 +110,9 @@ class _Run:
         except ChannelClosed:
             outcome = Outcome(ending=Ending.KEEP_LOST, detail=f"the keep is lost: {keep.describe_end()}")
         except ProtocolViolation as error:
-            outcome = Outcome(ending=Ending.KEEP_LOST, detail=f"the keep broke the protocol and was ended: {error}")
+            outcome = Outcome(
+                ending=Ending.KEEP_LOST, detail=f"the keep broke the protocol and was ended: {error}"
+            )
         finally:
             keep.end()
         return RunResult(
@@ -145,7 +168,9 @@ class _Run:
         limits = self._request.limits
         delivered = []
         for it in self._request.directories:
-            tree = directories.read_tree(it.host_path, max_bytes=limits.storage_bytes, max_entries=limits.files)
+            tree = directories.read_tree(
+                it.host_path, max_bytes=limits.storage_bytes, max_entries=limits.files
+            )
             self._sent[it.guest_path] = tree
             delivered.append(
                 Directory(
@@ -205,11 +230,21 @@ class _Run:
                     reader = Reader(memoryview(body), name="changed directory")
                     after = read_tree(tree_header, reader)
                     reader.end()
-                    changes = directories.write_changes(origin.host_path, self._sent[name], after)
-                    self._changed += changes.written
-                    self._conflicts += changes.refused
+                    self._write(origin.host_path, self._sent[name], after)
                     return
         raise ProtocolViolation("the keep returns a directory that it should not")
+
+    def _write(self, path: str, before: Tree, after: Tree) -> None:
+        limits = self._request.limits
+        try:
+            changes = directories.write_changes(
+                path, before, after, max_bytes=limits.storage_bytes, max_entries=limits.files
+            )
+        except EnarxError as error:
+            self._conflicts.append(str(error))  # the workload has run; its end must still be told
+            return
+        self._changed += [f"{path}/{name}" for name in (*changes.written, *changes.deleted)]
+        self._conflicts += [f"{path}/{name}: a link out of the directory" for name in changes.refused]
 
 
 def _read_config(path: str | None) -> bytes | None:

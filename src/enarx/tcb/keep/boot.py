@@ -18,26 +18,30 @@ import os
 import platform
 import select
 import threading
-import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Final
 
-import wasmtime
+from wasmtime import Engine, Module
+from wasmtime.component import Component
 
 from enarx import __version__
-from enarx.tcb.errors import EnarxError, Malformed, ProtocolViolation
+from enarx.tcb.errors import EnarxError, Malformed
 from enarx.tcb.keep.code_cache import CodeCache
-from enarx.tcb.keep.engine import CONFIGURATION, check_kind, load_module
-from enarx.tcb.keep.lockdown import seal_code
-from enarx.tcb.keep.network import Network
-from enarx.tcb.keep.runner import Runtime
-from enarx.tcb.keep.world import World, lay_out, read_config
-from enarx.tcb.sallyport.items import Changed, Compiled, Deliver, Exited, Progress, Ready
+from enarx.tcb.keep.components import ComponentRun, check_supported
+from enarx.tcb.keep.engine import CONFIGURATION, Code, check_kind, load_code
+from enarx.tcb.keep.lockdown import COMPONENT_FILES, seal_code
+from enarx.tcb.keep.native_files import NativeFiles
+from enarx.tcb.keep.runner import Run, Runtime
+from enarx.tcb.keep.wasi._fds import Descriptor
+from enarx.tcb.keep.wasi._vfs import FileSystem
+from enarx.tcb.keep.world import lay_out, read_config
+from enarx.tcb.sallyport.guest import Guest
+from enarx.tcb.sallyport.items import Changed, Compiled, Exited, Progress, Ready
 from enarx.tcb.sallyport.limits import MAX_BLOB_BYTES
 from enarx.tcb.sallyport.socket_channel import ChannelClosed, SocketChannel
 from enarx.tcb.wire import Value
-from enarx.tcb.workload import Ending, Job, Outcome
+from enarx.tcb.workload import Config, Connect, Ending, Job, Listen, Outcome
 
 HOST_STACK_BYTES: Final = 8 << 20
 """Native stack beyond the workload's, for the compiler and for our functions that the workload calls."""
@@ -52,7 +56,10 @@ class Keep:
         self._channel = channel
         self._runtime = runtime
         self._talking = threading.Lock()
+        self._ending = threading.Lock()
         self._outcome: Outcome | None = None
+        self._ended = False
+        self._files: FileSystem | NativeFiles | None = None
         self._done = os.eventfd(0, os.EFD_CLOEXEC)
 
     def serve(self) -> None:
@@ -60,22 +67,28 @@ class Keep:
         try:
             self._channel.send(Ready(version=__version__))
             item, stdio = self._channel.receive()
-            if not isinstance(item, Deliver) or len(stdio) != 3:
-                raise ProtocolViolation("expected a delivery with standard input, output and error")
-            body = self._channel.receive_blob(item.size, MAX_BLOB_BYTES)
-            job = Job.from_parts(item.header, memoryview(body))
+            delivery = Guest(sockets=True).delivered(item, len(stdio))
+            body = self._channel.receive_blob(delivery.size, MAX_BLOB_BYTES)
+            job = Job.from_parts(delivery.header, memoryview(body))
+            del body
         except ChannelClosed:
             return
         except EnarxError as error:
             self._finish(_refused(error))
             return
         threading.stack_size(job.limits.stack_bytes + HOST_STACK_BYTES)
-        worker = threading.Thread(target=self._work, args=(job, stdio), daemon=True)
-        worker.start()
-        self._finish(self._watch(job.limits.time_ms))
+        threading.Thread(target=self._work, args=(job, stdio), daemon=True).start()
+        outcome = self._watch(job.limits.time_ms)
+        if outcome is not None and self._files is not None:
+            self._give_back(job, self._files)
+        self._finish(outcome)
+
+    def refuse(self, detail: str, hint: str) -> None:
+        """End before there is anything to run."""
+        self._finish(Outcome(ending=Ending.UNAVAILABLE, detail=detail, hint=hint))
 
     def _watch(self, time_ms: int | None) -> Outcome | None:
-        """Wait for the worker, the time limit or the end of the host; None when there is nobody to tell."""
+        """Wait for the workload's end, the time limit or the end of the host; None when there is nobody to tell."""
         poll = select.poll()
         poll.register(self._done, select.POLLIN)
         poll.register(self._channel.fileno(), select.POLLRDHUP)
@@ -91,6 +104,22 @@ class Keep:
             memory_bytes=self._runtime.memory.size,
         )
 
+    def _end(self, outcome: Outcome | None) -> None:
+        """Take the outcome of whichever thread ends first."""
+        with self._ending:
+            if not self._ended:
+                self._outcome, self._ended = outcome, True
+                os.eventfd_write(self._done, 1)
+
+    def _give_back(self, job: Job, files: FileSystem | NativeFiles) -> None:
+        """Send the directories whose changes the sender wants."""
+        for directory in job.directories:
+            if directory.returned:
+                tree = files.harvest(directory.name)
+                with self._talking:
+                    self._channel.send(Changed(header=[directory.name, tree.header()], size=tree.size))
+                    self._channel.send_blob(tree.blobs())
+
     def _finish(self, outcome: Outcome | None) -> None:
         if outcome is None or not self._talking.acquire(timeout=TALK_TIMEOUT_S):
             return
@@ -102,41 +131,62 @@ class Keep:
     def _work(self, job: Job, stdio: Sequence[int]) -> None:
         """Do everything from the delivery to the outcome, on the worker's thread."""
         try:
-            self._outcome = self._run(job, stdio)
+            self._run(job, stdio)
         except ChannelClosed:
-            self._outcome = None
+            self._end(None)
         except EnarxError as error:
-            self._outcome = _refused(error)
+            self._end(_refused(error))
         except MemoryError:
-            self._outcome = Outcome(ending=Ending.MEMORY_LIMIT, detail="the machine has no memory left for this keep")
+            self._end(
+                Outcome(ending=Ending.MEMORY_LIMIT, detail="the machine has no memory left for this keep")
+            )
         except BaseException as error:
-            # the worker is the process's purpose: nothing that it meets may leave the host without an answer
+            # whatever the worker meets, the host gets an answer
             detail = f"internal error: {type(error).__name__}: {error}"
-            self._outcome = Outcome(ending=Ending.KEEP_LOST, detail=detail, hint="please report this")
-        finally:
-            os.eventfd_write(self._done, 1)
+            self._end(Outcome(ending=Ending.KEEP_LOST, detail=detail, hint="please report this"))
 
-    def _run(self, job: Job, stdio: Sequence[int]) -> Outcome:
-        check_kind(job.module)
+    def _run(self, job: Job, stdio: Sequence[int]) -> None:
         config = read_config(job)
-        runtime = self._runtime
-        if not runtime.suits(job.limits, threads=job.threads):
-            runtime = Runtime(stack_bytes=job.limits.stack_bytes, threads=job.threads)
-            self._runtime = runtime
+        if check_kind(job.module):
+            check_supported(job, config)
+            files = self._files = NativeFiles(COMPONENT_FILES, job.directories)
+            engine = self._suitable(job).engine
+            component = self._load(job, engine, Component)
+            seal_code()
+            ComponentRun(engine, component, job, config, files).main(stdio, self._end)
+            return
+        runtime = self._suitable(job)
+        world = lay_out(job, config, stdio, self._sockets(job, config))
+        self._files = world.files
+        module = self._load(job, runtime.engine, Module)
+        seal_code()
+        runtime.guest.set_up(arguments=world.arguments, environment=world.environment, table=world.table)
+        Run(runtime, module, job.limits, world.files, self._end).main()
+
+    def _suitable(self, job: Job) -> Runtime:
+        """Give the runtime made at the start, or one that fits settings which are not the default."""
+        if not self._runtime.suits(job.limits, threads=job.threads):
+            self._runtime = Runtime(stack_bytes=job.limits.stack_bytes, threads=job.threads)
+        return self._runtime
+
+    def _sockets(self, job: Job, config: Config) -> Sequence[Descriptor]:
+        """Have the host open what the configuration names."""
+        if not any(isinstance(entry, Listen | Connect) for entry in config.files):
+            return ()
+        from enarx.tcb.keep.network import Network
+
         with self._talking:
-            network = Network(self._channel, config, roots=job.roots)
-        world = lay_out(job, config, stdio, network.descriptors)
+            return Network(self._channel, config, roots=job.roots).descriptors
+
+    def _load(self, job: Job, engine: Engine, kind: type[Code]) -> Code:
+        """Get the code, and leave a sealed copy of what was compiled with the host."""
         cache = CodeCache(key=job.seal_key, sealed=job.code, made_from=_made_from(job))
-        module = load_module(runtime.engine, job.module, cache, self._compiling(len(job.module)))
+        code = load_code(engine, job.module, kind, cache, self._compiling(len(job.module)))
         if cache.fresh is not None:
             with self._talking:
                 self._channel.send(Compiled(size=len(cache.fresh)))
                 self._channel.send_blob([cache.fresh])
-        seal_code()
-        runtime.guest.set_up(arguments=world.arguments, environment=world.environment, table=world.table)
-        outcome = runtime.run(module, job.limits)
-        self._give_back(job, world)
-        return outcome
+        return code
 
     def _compiling(self, size: int) -> Callable[[], None]:
         def tell() -> None:
@@ -144,15 +194,6 @@ class Keep:
                 self._channel.send(Progress(text=f"compiling {size} bytes of WebAssembly"))
 
         return tell
-
-    def _give_back(self, job: Job, world: World) -> None:
-        """Send the directories whose changes the sender wants."""
-        for directory in job.directories:
-            if directory.returned:
-                tree = world.files.harvest(directory.name)
-                with self._talking:
-                    self._channel.send(Changed(header=[directory.name, tree.header()], size=tree.size))
-                    self._channel.send_blob(tree.blobs())
 
 
 def _refused(error: EnarxError) -> Outcome:
@@ -165,7 +206,6 @@ def _made_from(job: Job) -> list[Value]:
     """Name everything that compiled code depends on; the engine itself checks the processor's features."""
     return [
         sha256(job.module).digest(),
-        wasmtime.__version__,
         CONFIGURATION,
         platform.machine(),
         job.limits.stack_bytes,

@@ -6,12 +6,12 @@ the same key compiled before (``code_cache``).
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from wasmtime import Config, Engine, Module, WasmtimeError
 from wasmtime import _ffi as ffi
+from wasmtime.component import Component
 
 from enarx.tcb.errors import Malformed
 from enarx.tcb.keep.code_cache import CodeCache
@@ -19,13 +19,17 @@ from enarx.tcb.keep.code_cache import CodeCache
 MODULE_MAGIC: Final = b"\0asm\x01\0\0\0"
 COMPONENT_MAGIC: Final = b"\0asm\x0d\0\x01\0"
 
+Code = TypeVar("Code", Module, Component)
+
 DEFAULT_STACK_BYTES: Final = 512 * 1024
-CONFIGURATION: Final = 1
-"""Changes with every change of ``new_engine``, so that code compiled before is not taken for code of now."""
+CONFIGURATION: Final = "wasmtime 50.0.1, 1"
+"""Changes with the engine and with ``new_engine``, so that code compiled before is not taken for code of now."""
 _ASYNC_STACK_MARGIN: Final = 1 << 20
 
 
-def new_engine(*, stack_bytes: int = DEFAULT_STACK_BYTES, threads: bool = False, parallel: bool = True) -> Engine:
+def new_engine(
+    *, stack_bytes: int = DEFAULT_STACK_BYTES, threads: bool = False, parallel: bool = True
+) -> Engine:
     """Make an engine. ``parallel`` compiles on all processors, which a process must not do that forks afterwards."""
     config = Config()
     config.parallel_compilation = parallel
@@ -67,23 +71,26 @@ def check_kind(binary: bytes) -> bool:
     )
 
 
-def load_module(engine: Engine, binary: bytes, cache: CodeCache, compiling: Callable[[], None]) -> Module:
-    """Give the module, from the cache if it has it. Raises ``Malformed`` when the engine finds it invalid.
+def load_code(
+    engine: Engine, binary: bytes, kind: type[Code], cache: CodeCache, compiling: Callable[[], None]
+) -> Code:
+    """Give module or component, from the cache if it has it. Raises ``Malformed`` when the engine finds it invalid.
 
     ``compiling`` is called before a compilation starts, so that somebody who waits can be told.
     """
-    code = cache.open()
-    if code is not None:
-        return Module.deserialize(engine, code)
+    sealed = cache.open()
+    if sealed is not None:
+        try:
+            return kind.deserialize(engine, sealed)
+        except WasmtimeError:
+            sealed = None  # made on another kind of processor: the engine says so before it uses a byte of it
     compiling()
-    pointer = ctypes.POINTER(ffi.wasmtime_module_t)()
-    buffer = ctypes.cast(ctypes.c_char_p(binary), ctypes.POINTER(ctypes.c_uint8))
-    error = ffi.wasmtime_module_new(engine.ptr(), buffer, len(binary), ctypes.byref(pointer))
-    if error:
-        raise Malformed(f"the module is not valid: {first_line(WasmtimeError._from_ptr(error))}")
-    module = Module._from_ptr(pointer)
-    cache.seal(module.serialize)
-    return module
+    try:
+        code = kind(engine, binary)
+    except WasmtimeError as error:
+        raise Malformed(f"the {kind.__name__.lower()} is not valid: {first_line(error)}") from None
+    cache.seal(code.serialize)
+    return code
 
 
 def first_line(error: WasmtimeError) -> str:

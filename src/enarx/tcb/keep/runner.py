@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from wasmtime import Engine, Func, Module, Store, Trap, TrapCode, WasmtimeError
 
 from enarx.tcb.errors import EnarxError
 from enarx.tcb.keep.engine import DEFAULT_STACK_BYTES, first_line, new_engine
+from enarx.tcb.keep.threads import (
+    MEMORY,
+    SPAWN,
+    START_EXPORT,
+    ThreadGroup,
+    one_at_a_time,
+    shared_memory,
+)
 from enarx.tcb.keep.wasi._link import HostFunctions, self_test
 from enarx.tcb.keep.wasi._memory import GuestMemory
 from enarx.tcb.keep.wasi._preview1 import MODULE, SIGNATURES, GuestExit, Preview1
+from enarx.tcb.keep.wasi._vfs import FileSystem
 from enarx.tcb.workload import Ending, Limits, Outcome
 
 ENTRY_POINTS: Final = ("", "_start")
@@ -19,8 +29,10 @@ ENTRY_POINTS: Final = ("", "_start")
 MAX_TABLES: Final = 128
 MAX_FRAMES: Final = 8
 
+_Ended = TypeVar("_Ended", Outcome, Outcome | None)
 
-class LimitReached(EnarxError):  # noqa: N818 (an end, not an error of ours)
+
+class LimitReached(EnarxError):
     """The workload used up something that its limits give; ``ending`` says what."""
 
     def __init__(self, ending: Ending, message: str, *, hint: str = "") -> None:
@@ -40,40 +52,117 @@ class Runtime:
         self.memory = GuestMemory()
         self.functions = HostFunctions(self.engine, self.memory)
         self.guest = Preview1(self.memory)
+        turns = one_at_a_time(self.guest, SIGNATURES) if threads else {}
         for name, signature in SIGNATURES.items():
-            method = getattr(self.guest, name)
+            method = turns.get(name, getattr(self.guest, name))
             self.functions.define(MODULE, name, signature, method, result=name != "proc_exit")
 
     def suits(self, limits: Limits, *, threads: bool) -> bool:
         """Say whether a run with these settings can use this runtime."""
         return self.stack_bytes == limits.stack_bytes and self.threads == threads
 
-    def run(self, module: Module, limits: Limits) -> Outcome:
-        """Instantiate ``module`` and run its entry point."""
-        store = Store(self.engine)
-        store.set_limits(memory_size=limits.memory_bytes, table_elements=limits.table_elements, tables=MAX_TABLES, memories=1)
-        try:
-            exports = self.functions.linker.instantiate(store, module).exports(store)
-            entry = next((exports[name] for name in ENTRY_POINTS if name in exports), None)
-            if not isinstance(entry, Func) or entry.type(store).params:
+
+class Run:
+    """One module from its instance to its end. The first thread that ends, ends it; ``end`` is told how."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        module: Module,
+        limits: Limits,
+        files: FileSystem,
+        end: Callable[[Outcome], None],
+    ) -> None:
+        self._runtime = runtime
+        self._module = module
+        self._limits = limits
+        self._files = files
+        self._end = end
+        self._group = ThreadGroup(limit=limits.threads, enter=self._thread)
+
+    def main(self) -> None:
+        """Instantiate the module and run its entry point."""
+        self._end(self._guarded(self._start))
+
+    def _thread(self, number: int, argument: int) -> None:
+        """Run one more thread of the workload; its return ends nothing."""
+
+        def start() -> Outcome | None:
+            store = self._store()
+            instance = self._runtime.functions.linker.instantiate(store, self._module)
+            entry = instance.exports(store).get(START_EXPORT)
+            if not isinstance(entry, Func):
                 return Outcome(
-                    ending=Ending.UNLINKABLE,
-                    detail="the module has no entry point: it exports neither '_start' nor '' as a function of nothing",
-                    hint="build a command (the default of most compilers), not a library",
+                    ending=Ending.UNLINKABLE, detail=f"the module exports no function '{START_EXPORT}'"
                 )
-            if "_initialize" in exports and "_start" not in exports:
-                exports["_initialize"](store)  # type: ignore[operator]
-            entry(store)
-            return self._ended(0)
+            entry(store, number, argument)
+            return None
+
+        outcome = self._guarded(start)
+        if outcome is not None:
+            self._end(outcome)
+
+    def _store(self) -> Store:
+        limits = self._limits
+        store = Store(self._runtime.engine)
+        store.set_limits(
+            memory_size=limits.memory_bytes,
+            table_elements=limits.table_elements,
+            tables=MAX_TABLES,
+            memories=1,
+        )
+        return store
+
+    def _start(self) -> Outcome:
+        store = self._store()
+        if self._runtime.threads:
+            self._allow_threads(store)
+        exports = self._runtime.functions.linker.instantiate(store, self._module).exports(store)
+        entry = next((exports[name] for name in ENTRY_POINTS if name in exports), None)
+        if not isinstance(entry, Func) or entry.type(store).params:
+            return Outcome(
+                ending=Ending.UNLINKABLE,
+                detail="the module has no entry point: it exports neither '_start' nor '' as a function of nothing",
+                hint="build a command (the default of most compilers), not a library",
+            )
+        initialize = exports.get("_initialize")
+        if isinstance(initialize, Func) and "_start" not in exports:
+            initialize(store)
+        entry(store)
+        return self._ended(0)
+
+    def _allow_threads(self, store: Store) -> None:
+        module, name, signature = SPAWN
+        self._runtime.functions.define(module, name, signature, self._group.spawn)
+        memory = shared_memory(store, self._module, self._limits.memory_bytes)
+        if memory is not None:
+            self._runtime.functions.linker.define(store, *MEMORY, memory)
+
+    def _guarded(self, start: Callable[[], _Ended]) -> Outcome | _Ended:
+        try:
+            return start()
         except (Trap, WasmtimeError) as error:
-            return self._why(error, limits)
+            return self._why(error)
 
     def _ended(self, code: int) -> Outcome:
-        return Outcome(ending=Ending.EXITED, code=code, memory_bytes=self.memory.size)
+        """Tell a program's own end; one that failed after it met a limit may want to know."""
+        met = self._met() if code else None
+        detail = f"the workload met its limit of {met[1]} before it failed" if met else ""
+        return Outcome(
+            ending=Ending.EXITED, code=code, detail=detail, memory_bytes=self._runtime.memory.measure()
+        )
 
-    def _why(self, error: Trap | WasmtimeError, limits: Limits) -> Outcome:
+    def _met(self) -> tuple[Ending, str] | None:
+        """Say which limit the workload was told of by an error that it could handle."""
+        if self._files.hit:
+            return Ending.STORAGE_LIMIT, self._files.hit
+        if self._group.refused:
+            return Ending.THREAD_LIMIT, f"{self._limits.threads} threads"
+        return None
+
+    def _why(self, error: Trap | WasmtimeError) -> Outcome:
         """Tell the end that ``error`` means; what our own functions raised comes first."""
-        match self.functions.failure:
+        match self._runtime.functions.failure:
             case GuestExit(code=code) if code <= 255:
                 return self._ended(code)
             case GuestExit(code=code):
@@ -82,7 +171,7 @@ class Runtime:
                     ending=Ending.EXITED,
                     code=code & 255 or 1,
                     detail=f"the exit code {code} is not portable, it becomes {code & 255 or 1}",
-                    memory_bytes=self.memory.size,
+                    memory_bytes=self._runtime.memory.measure(),
                 )
             case LimitReached() as reached:
                 return Outcome(ending=reached.ending, detail=str(reached), hint=reached.hint)
@@ -90,28 +179,40 @@ class Runtime:
                 detail = f"internal error: {type(failure).__name__}: {failure}"
                 return Outcome(ending=Ending.KEEP_LOST, detail=detail, hint="please report this")
         if isinstance(error, Trap):
-            return self._trapped(error, limits)
-        return _unlinkable(first_line(error))
+            return self._trapped(error)
+        return unlinkable(first_line(error))
 
-    def _trapped(self, trap: Trap, limits: Limits) -> Outcome:
-        if trap.trap_code == TrapCode.STACK_OVERFLOW:
-            return Outcome(
-                ending=Ending.STACK_OVERFLOW,
-                detail=f"the workload needs more than {limits.stack_bytes} bytes of stack",
-                hint="raise it with --limit stack=…, or look for endless recursion",
-            )
-        what = _trap_text(trap)
-        used = self.memory.measure()
-        # A program whose allocation fails usually traps. The engine does not tell which growth it refused, so more
-        # than half of a limit that is below what 32 bits can address is taken for the cause.
-        if used > limits.memory_bytes // 2 and limits.memory_bytes < 1 << 32:
-            return Outcome(
-                ending=Ending.MEMORY_LIMIT,
-                detail=f"{what}, with {used} of {limits.memory_bytes} bytes of memory in use",
-                hint="raise it with --limit memory=…",
-                memory_bytes=used,
-            )
-        return Outcome(ending=Ending.TRAPPED, detail=what, memory_bytes=used)
+    def _trapped(self, trap: Trap) -> Outcome:
+        used = self._runtime.memory.measure()
+        met = self._met()
+        if met and trap.trap_code != TrapCode.STACK_OVERFLOW:
+            detail = f"{_trap_text(trap)}, after the workload met its limit of {met[1]}"
+            return Outcome(ending=met[0], detail=detail, hint="raise it with --limit …", memory_bytes=used)
+        return trapped(trap, self._limits, memory_bytes=used)
+
+
+def trapped(trap: Trap, limits: Limits, *, memory_bytes: int = 0) -> Outcome:
+    """Tell a trap, and the limit that probably caused it.
+
+    A program whose allocation fails usually traps. The engine does not tell which growth it refused, so more than
+    half of a limit that is below what 32 bits can address is taken for the cause.
+    """
+    if trap.trap_code == TrapCode.STACK_OVERFLOW:
+        return Outcome(
+            ending=Ending.STACK_OVERFLOW,
+            detail=f"the workload needs more than {limits.stack_bytes} bytes of stack",
+            hint="raise it with --limit stack=…, or look for endless recursion",
+            memory_bytes=memory_bytes,
+        )
+    what = _trap_text(trap)
+    if memory_bytes > limits.memory_bytes // 2 and limits.memory_bytes < 1 << 32:
+        return Outcome(
+            ending=Ending.MEMORY_LIMIT,
+            detail=f"{what}, with {memory_bytes} of {limits.memory_bytes} bytes of memory in use",
+            hint="raise it with --limit memory=…",
+            memory_bytes=memory_bytes,
+        )
+    return Outcome(ending=Ending.TRAPPED, detail=what, memory_bytes=memory_bytes)
 
 
 def _trap_text(trap: Trap) -> str:
@@ -122,7 +223,7 @@ def _trap_text(trap: Trap) -> str:
     return f"trap: {reason}" + (f" in {' < '.join(names)}" if names else "")
 
 
-def _unlinkable(message: str) -> Outcome:
+def unlinkable(message: str) -> Outcome:
     if "exceeds memory limits" in message:
         return Outcome(ending=Ending.MEMORY_LIMIT, detail=message, hint="raise it with --limit memory=…")
     if "exceeds table limits" in message:

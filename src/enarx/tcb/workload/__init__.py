@@ -30,7 +30,6 @@ __all__ = [
     "EntryKind",
     "File",
     "InvalidConfig",
-    "InvalidConfig",
     "InvalidLimit",
     "Job",
     "Limits",

@@ -79,7 +79,7 @@ class Job:
     @classmethod
     def from_parts(cls, header: Value, body: memoryview) -> Job:
         """Put a job together again. Raises ``Malformed`` for anything that ``header`` could not have given."""
-        fields = _fields(header, {it for it in cls.__dataclass_fields__})
+        fields = _fields(header, set(cls.__dataclass_fields__))
         reader = Reader(body, name="job")
         module = reader.take(_sized(fields, "module"), "module")
         code = reader.take(_sized(fields, "code"), "code")

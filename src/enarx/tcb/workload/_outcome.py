@@ -31,7 +31,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The end of a run: ``code`` is the program's own (0 to 255) when it exited, ``detail`` and ``hint`` are for people."""
+    """The end of a run: ``code`` is the program's own (0 to 255), ``detail`` and ``hint`` are for people."""
 
     ending: Ending
     code: int = 0

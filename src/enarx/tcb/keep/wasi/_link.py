@@ -199,4 +199,5 @@ def self_test(engine: Engine) -> None:
         (77,),
     ]
     if total != 1337 or seen != expected:
-        raise EnarxError("the engine does not pass arguments as this release expects", hint="install the locked version")
+        hint = "install the locked version of wasmtime"
+        raise EnarxError("the engine does not pass arguments as this release expects", hint=hint)

@@ -1,0 +1,88 @@
+"""The fork server: one warm process that makes keeps by forking.
+
+It loads the engine, checks it, compiles nothing and runs nothing; so a child finds everything in memory and nothing
+left over. Requests are single bytes with one descriptor beside each, the keep's end of its channel; the answer is the
+keep's process number in four bytes. What the children share is what was public before any of them: code. Keys are
+made after the fork.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import gc
+import os
+import signal
+import socket
+import struct
+from typing import Final
+
+from enarx.tcb.keep.boot import Keep
+from enarx.tcb.keep.confinement import NO_CHANCE, become_keep
+from enarx.tcb.keep.lockdown import Profile, close_all_but, die_with_parent, isolate, adopt_orphans
+from enarx.tcb.keep.runner import Runtime
+from enarx.tcb.sallyport.socket_channel import SocketChannel
+
+REQUESTS: Final = {b"k": False, b"r": True}
+"""Make a keep; make one that refuses to live without its whole sandbox."""
+ANSWER: Final = struct.Struct("!i")
+
+
+def serve(control: socket.socket, runtime: Runtime) -> None:
+    """Make keeps until the host closes ``control``; then end, and with this process end all keeps."""
+    adopt_orphans()
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy the pages of all these objects
+    while True:
+        message, ancillary, _, _ = control.recvmsg(1, socket.CMSG_LEN(4), socket.MSG_CMSG_CLOEXEC)
+        if not message:
+            return
+        descriptors = array.array("i")
+        for _, _, data in ancillary:
+            descriptors.frombytes(data)
+        if message in REQUESTS and len(descriptors) == 1:
+            pid = _make(control, descriptors[0], runtime, required=REQUESTS[message])
+        else:
+            pid = -1
+        for fd in descriptors:
+            os.close(fd)
+        control.sendall(ANSWER.pack(pid))
+        _reap()
+
+
+def _make(control: socket.socket, channel: int, runtime: Runtime, *, required: bool) -> int:
+    """Fork a process that isolates itself and forks the keep; adopt the keep and give its number."""
+    known, tell = os.pipe()
+    adopted, adopt = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        try:
+            results = isolate(Profile.MODULE)
+            keep = os.fork()
+            if keep:
+                os.write(tell, ANSWER.pack(keep))
+                os._exit(0)
+            os.read(adopted, 1)  # until the server is the parent, which must not change once it is the one to die with
+            die_with_parent(None)
+            close_all_but(channel)
+            sock = socket.socket(fileno=channel)
+            become_keep(Keep(SocketChannel(sock), runtime), Profile.MODULE, results, required=required)
+            os._exit(0)
+        finally:
+            os._exit(NO_CHANCE)
+    os.close(tell)
+    os.close(adopted)
+    os.waitpid(middle, 0)
+    answer = os.read(known, ANSWER.size)
+    with contextlib.suppress(BrokenPipeError):
+        os.write(adopt, b"g")
+    os.close(known)
+    os.close(adopt)
+    return ANSWER.unpack(answer)[0] if len(answer) == ANSWER.size else -1
+
+
+def _reap() -> None:
+    """Take note of keeps that have ended."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
