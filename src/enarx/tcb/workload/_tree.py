@@ -84,6 +84,8 @@ class Tree:
                     not isinstance(size, bool) and size >= 0
                 ):
                     data, kind = take(size), EntryKind.FILE
+                    if len(data) != size:
+                        raise Malformed(f"tree entry {path!r} announced {size} bytes, got {len(data)}")
                 case [str(path), "directory", int(size), int(modified)] if size == 0 and not isinstance(
                     size, bool
                 ):
