@@ -5,6 +5,7 @@ The keep's interpreter starts isolated: no site, no environment, no inherited de
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -41,6 +42,22 @@ def image_path() -> str:
     return ":".join([str(Path(enarx.__file__).parents[1]), str(Path(cbor2.__file__).parents[1])])
 
 
+def start_interpreter(channel: socket.socket, *arguments: str) -> int:
+    """Start an isolated interpreter with the keep's code and ``channel``; give its process number."""
+    command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT, image_path(), *arguments]
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_DUP2, channel.fileno(), CHANNEL_FD),
+    ]
+    try:
+        return os.posix_spawn(sys.executable, command, {}, file_actions=actions)
+    except OSError as error:
+        raise KeepNotStarted(
+            f"the keep's interpreter does not start: {(error.strerror or '').lower()}"
+        ) from None
+
+
 class KeepProcess:
     """One keep and our end of its channel; ``pid`` is the process to wait for, unless somebody else does."""
 
@@ -55,19 +72,8 @@ class KeepProcess:
     def start(cls, *arguments: str) -> KeepProcess:
         """Start a keep's interpreter; ``arguments`` are those of ``enarx.tcb.keep.__main__``."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT, image_path(), *arguments]
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-            (os.POSIX_SPAWN_DUP2, theirs.fileno(), CHANNEL_FD),
-        ]
-        try:
-            pid = os.posix_spawn(sys.executable, command, {}, file_actions=actions)
-        except OSError as error:
-            raise KeepNotStarted(f"the keep's interpreter does not start: {error.strerror}") from None
-        finally:
-            theirs.close()
-        return cls(ours, pid)
+        with theirs:
+            return cls(ours, start_interpreter(theirs, *arguments))
 
     def await_ready(self, timeout_s: float = START_TIMEOUT_S) -> Outcome | None:
         """Wait until the keep can take a delivery; an outcome says that it will not, and why."""
@@ -118,10 +124,8 @@ class KeepProcess:
         return f"it was killed by {signal.Signals(-status).name}"
 
     def _kill(self) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself in the meantime
             os.kill(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it ended by itself in the meantime
 
     def end(self) -> None:
         """Kill the keep if it is alive, and give back what it holds here."""
