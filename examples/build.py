@@ -112,7 +112,10 @@ def _compile(source: Path, output: Path, flags: Sequence[str]) -> None:
             raise BuildError(f"{source}: {error}") from None
     elif source.suffix == ".c":
         _progress(source, "the first C build also compiles the C library, which takes half a minute")
-        _run([sys.executable, "-m", "ziglang", "cc", *C_FLAGS, *flags, source.name, "-o", str(output)], source.parent)
+        _run(
+            [sys.executable, "-m", "ziglang", "cc", *C_FLAGS, *flags, source.name, "-o", str(output)],
+            source.parent,
+        )
     else:
         _progress(source, "about ten seconds")
         componentize = shutil.which("componentize-py", path=os.fspath(Path(sys.executable).parent))
@@ -127,7 +130,9 @@ def _compile(source: Path, output: Path, flags: Sequence[str]) -> None:
 def _run(command: Sequence[str], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
-        raise BuildError(f"{folder}: {Path(command[0]).name} ended with {done.returncode}\n{done.stderr or done.stdout}")
+        raise BuildError(
+            f"{folder}: {Path(command[0]).name} ended with {done.returncode}\n{done.stderr or done.stdout}"
+        )
 
 
 def _progress(source: Path, remark: str) -> None:
@@ -144,7 +149,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m examples.build", description="Build the example workloads.")
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.build", description="Build the example workloads."
+    )
     parser.add_argument("name", nargs="*", help="an example's folder; all of them when none is named")
     try:
         for name in parser.parse_args(arguments).name or names():

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import pytest
-
-from examples.build import build
+from examples.build import OUTPUT, build, compile_source
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-ENARX: Final = (sys.executable, "-m", "enarx", "run")
+ENARX: Final = (sys.executable, "-m", "enarx.cli", "run")
 START_S: Final = 20.0
 """How long a server may take to listen on a machine that is busy with other tests."""
 
@@ -33,6 +32,20 @@ class EnarxRun(Protocol):
         env: Mapping[str, str] | None = None,
         timeout_s: float = 60,
     ) -> subprocess.CompletedProcess[bytes]: ...
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep compiled code of the tests out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ENARX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def enarx_command() -> tuple[str, ...]:
+    """How ``enarx run`` is started."""
+    return ENARX
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +75,18 @@ def example() -> Callable[[str], Path]:
     return build
 
 
+@pytest.fixture(scope="session")
+def guest() -> Callable[[str], Path]:
+    """Compile the guest program of a name in ``tests/guests``."""
+
+    def compile_guest(name: str) -> Path:
+        folder = ROOT / "tests" / "guests"
+        source = next(path for path in (folder / f"{name}.c", folder / f"{name}.wat") if path.exists())
+        return compile_source(source, OUTPUT / "guests" / f"{name}.wasm")
+
+    return compile_guest
+
+
 class Server:
     """A running ``enarx run`` whose workload listens on ``port``."""
 
@@ -84,7 +109,7 @@ class Serve(Protocol):
     def __call__(self, wasm: Path, *arguments: str, name: str, prot: str) -> Server: ...
 
 
-@pytest.fixture()
+@pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Start servers that are stopped when the test ends."""
     with _servers(tmp_path) as start:
@@ -140,6 +165,8 @@ def _wait_for_listener(process: subprocess.Popen[bytes], port: int) -> None:
     while wanted not in Path("/proc/net/tcp").read_text():
         if process.poll() is not None:
             assert process.stderr is not None
-            raise AssertionError(f"the server ended with {process.returncode}: {process.stderr.read().decode()}")
+            raise AssertionError(
+                f"the server ended with {process.returncode}: {process.stderr.read().decode()}"
+            )
         assert time.monotonic() < deadline, f"nothing listens on port {port} after {START_S} s"
         time.sleep(0.01)

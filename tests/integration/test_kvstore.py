@@ -31,7 +31,10 @@ HOSTILE: Final = {
     "negative length": (b"PUT /k/a HTTP/1.1\r\n" + HOST + b"Content-Length: -1\r\n\r\n", [400]),
     "signed length": (b"PUT /k/a HTTP/1.1\r\n" + HOST + b"Content-Length: +1\r\n\r\nx", [400]),
     "hexadecimal length": (b"PUT /k/a HTTP/1.1\r\n" + HOST + b"Content-Length: 0x1\r\n\r\nx", [400]),
-    "two lengths": (b"PUT /k/a HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nxy", [400]),
+    "two lengths": (
+        b"PUT /k/a HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nxy",
+        [400],
+    ),
     "list of lengths": (b"PUT /k/a HTTP/1.1\r\n" + HOST + b"Content-Length: 1, 1\r\n\r\nx", [400]),
     "length that wraps": (b"PUT /k/a HTTP/1.1\r\n" + HOST + b"Content-Length: 4294967297\r\n\r\nx", [413]),
     "long length": (b"PUT /k/a HTTP/1.1\r\n" + HOST + b"Content-Length: " + b"9" * 4000 + b"\r\n\r\n", [413]),
@@ -40,10 +43,18 @@ HOSTILE: Final = {
         b"PUT /k/a HTTP/1.1\r\n" + HOST + b"Content-Length: 999999\r\nExpect: 100-continue\r\n\r\n",
         [413],
     ),
-    "other expectation": (b"PUT /k/a HTTP/1.1\r\n" + HOST + b"Expect: tea\r\nContent-Length: 1\r\n\r\nx", [417]),
-    "chunked": (b"PUT /k/a HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", [501]),
+    "other expectation": (
+        b"PUT /k/a HTTP/1.1\r\n" + HOST + b"Expect: tea\r\nContent-Length: 1\r\n\r\nx",
+        [417],
+    ),
+    "chunked": (
+        b"PUT /k/a HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+        [501],
+    ),
     "chunked and length": (
-        b"PUT /k/a HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /",
+        b"PUT /k/a HTTP/1.1\r\n"
+        + HOST
+        + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /",
         [501],
     ),
     "long field": (b"GET /k/a HTTP/1.1\r\n" + HOST + b"A: " + b"b" * 9000, [431]),
@@ -65,11 +76,19 @@ HOSTILE: Final = {
     "empty lines first": (b"\r\n\r\nDELETE /k/nobody HTTP/1.1\r\n" + HOST + b"\r\n", [404]),
     "http/1.0": (b"GET /k/nobody HTTP/1.0\r\n\r\nGET /k/nobody HTTP/1.0\r\n\r\n", [404]),
     "nothing after close": (
-        b"GET /k/nobody HTTP/1.1\r\n" + HOST + b"Connection: a, Close\r\n\r\nGET / HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /k/nobody HTTP/1.1\r\n"
+        + HOST
+        + b"Connection: a, Close\r\n\r\nGET / HTTP/1.1\r\n"
+        + HOST
+        + b"\r\n",
         [404],
     ),
     "body of a get": (
-        b"GET /k/nobody HTTP/1.1\r\n" + HOST + b"Content-Length: 4\r\n\r\nGET GET / HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /k/nobody HTTP/1.1\r\n"
+        + HOST
+        + b"Content-Length: 4\r\n\r\nGET GET / HTTP/1.1\r\n"
+        + HOST
+        + b"\r\n",
         [404, 404],
     ),
     "absolute target": (b"GET http://x/k/nobody HTTP/1.1\r\n" + HOST + b"\r\n", [404]),
@@ -184,7 +203,9 @@ def test_hundred_clients_at_once(prot: str, request: pytest.FixtureRequest) -> N
     def use(number: int) -> list[int]:
         name, value = b"client-%d" % number, b"value-%d" % number
         peer = peers[number]
-        peer.sendall(b"PUT /k/%s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n%s" % (name, HOST, len(value), value))
+        peer.sendall(
+            b"PUT /k/%s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n%s" % (name, HOST, len(value), value)
+        )
         put = peer.recv(4096)
         peer.sendall(b"GET /k/%s HTTP/1.1\r\n%sConnection: close\r\n\r\n" % (name, HOST))
         got = b"".join(iter(lambda: peer.recv(4096), b""))

@@ -128,9 +128,10 @@ class _Run:
         arguments = []
         with _opened(self._request.wasm_path) as file:
             if file.read(len(_COMPONENT)) == _COMPONENT:
-                arguments.append("--component")
-        if b"tls" in (config_text or b""):
-            arguments.append("--tls")
+                limits = self._request.limits
+                arguments.append(f"--component={limits.storage_bytes},{limits.files}")
+        if any(kind in (config_text or b"") for kind in (b"listen", b"connect")):
+            arguments.append("--network")
         if self._request.require_sandbox:
             arguments.append("--require-sandbox")
         return arguments

@@ -60,10 +60,14 @@ class Keep:
         self._outcome: Outcome | None = None
         self._ended = False
         self._files: FileSystem | NativeFiles | None = None
-        self._done = os.eventfd(0, os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        """Give the channel's descriptor, the only one that a keep starts with."""
+        return self._channel.fileno()
 
     def serve(self) -> None:
         """Live, and return when the process may end."""
+        self._done = os.eventfd(0, os.EFD_CLOEXEC)
         try:
             self._channel.send(Ready(version=__version__))
             item, stdio = self._channel.receive()

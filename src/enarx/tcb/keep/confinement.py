@@ -17,41 +17,44 @@ from collections.abc import Sequence
 from typing import Final
 
 from enarx.tcb.keep.boot import Keep
-from enarx.tcb.keep.lockdown import Profile, Result, close_all_but, confine, die_with_parent, isolate
+from enarx.tcb.keep.lockdown import Profile, Result, close_all_but, confine, die_with_parent
 
+STDERR: Final = 2
+"""Stays open: the interpreter and the engine report there when they die."""
 NO_CHANCE: Final = 70
 """Exit status of a keep that failed to confine itself in an unforeseen way."""
 
 
-def become_keep(keep: Keep, profile: Profile, done: Sequence[Result], *, required: bool) -> None:
-    """Give up the rest, in the process that will be the keep, and live. ``done`` is what ``isolate`` gave."""
-    results = [*done, *confine(profile)]
-    missing = [result for result in results if not result.applied]
-    if required and missing:
-        detail = ", ".join(f"{result.step.value} ({result.detail})" for result in missing)
-        keep.refuse(
-            f"the sandbox is incomplete: {detail}",
-            "run without --require-sandbox, or see 'enarx platform info' for what this machine lacks",
-        )
-    else:
-        keep.serve()
+def become_keep(keep: Keep, profile: Profile, isolated: Sequence[Result], *, required: bool) -> None:
+    """Give up the rest, in the process that will be the keep, and live; never returns.
+
+    ``isolated`` is what ``isolate`` gave. With ``required`` a keep without its whole sandbox refuses to live.
+    """
+    try:
+        die_with_parent(None)
+        close_all_but(STDERR, keep.fileno())
+        results = [*isolated, *confine(profile)]
+        missing = [result for result in results if not result.applied]
+        if required and missing:
+            detail = ", ".join(f"{result.step.value} ({result.detail})" for result in missing)
+            keep.refuse(
+                f"the sandbox is incomplete: {detail}",
+                "run without --require-sandbox, or see 'enarx platform info' for what this machine lacks",
+            )
+        else:
+            keep.serve()
+        os._exit(0)
+    finally:
+        os._exit(NO_CHANCE)
 
 
-def confined_child(keep: Keep, profile: Profile, *, required: bool) -> None:
-    """Make this process the parent of a confined keep, and end as it ends; never returns."""
-    results = isolate(profile)
-    parent = os.getpid()
+def confined_child(keep: Keep, profile: Profile, isolated: Sequence[Result], *, required: bool) -> None:
+    """Fork a confined keep and end as it ends; never returns."""
     child = os.fork()
     if child == 0:
-        try:
-            die_with_parent(parent)
-            become_keep(keep, profile, results, required=required)
-            os._exit(0)
-        finally:
-            os._exit(NO_CHANCE)
+        become_keep(keep, profile, isolated, required=required)
     close_all_but()
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code < 0:
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)

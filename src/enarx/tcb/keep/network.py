@@ -39,7 +39,7 @@ _HINTS: Final[Mapping[Reason, str]] = {
 }
 
 
-class NetworkUnavailable(EnarxError):  # noqa: N818 (it says what happened, as its siblings do)
+class NetworkUnavailable(EnarxError):
     """An entry of the configuration cannot be had."""
 
 
@@ -75,6 +75,7 @@ class Network:
 
     def _connect(self, entry: Connect) -> Descriptor:
         sock = self._ask(self._guest.connect(entry.host, entry.port), entry)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # no guest can ask for it
         if entry.protocol is Protocol.TCP:
             return _blocking(Stream(sock))
         try:

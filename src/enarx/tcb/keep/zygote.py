@@ -12,14 +12,13 @@ import array
 import contextlib
 import gc
 import os
-import signal
 import socket
 import struct
 from typing import Final
 
 from enarx.tcb.keep.boot import Keep
 from enarx.tcb.keep.confinement import NO_CHANCE, become_keep
-from enarx.tcb.keep.lockdown import Profile, close_all_but, die_with_parent, isolate, adopt_orphans
+from enarx.tcb.keep.lockdown import Profile, adopt_orphans, isolate
 from enarx.tcb.keep.runner import Runtime
 from enarx.tcb.sallyport.socket_channel import SocketChannel
 
@@ -41,7 +40,7 @@ def serve(control: socket.socket, runtime: Runtime) -> None:
         for _, _, data in ancillary:
             descriptors.frombytes(data)
         if message in REQUESTS and len(descriptors) == 1:
-            pid = _make(control, descriptors[0], runtime, required=REQUESTS[message])
+            pid = _make(descriptors[0], runtime, required=REQUESTS[message])
         else:
             pid = -1
         for fd in descriptors:
@@ -50,24 +49,21 @@ def serve(control: socket.socket, runtime: Runtime) -> None:
         _reap()
 
 
-def _make(control: socket.socket, channel: int, runtime: Runtime, *, required: bool) -> int:
+def _make(channel: int, runtime: Runtime, *, required: bool) -> int:
     """Fork a process that isolates itself and forks the keep; adopt the keep and give its number."""
     known, tell = os.pipe()
     adopted, adopt = os.pipe()
     middle = os.fork()
     if middle == 0:
         try:
-            results = isolate(Profile.MODULE)
-            keep = os.fork()
-            if keep:
-                os.write(tell, ANSWER.pack(keep))
+            isolated = isolate(Profile.MODULE)
+            child = os.fork()
+            if child:
+                os.write(tell, ANSWER.pack(child))
                 os._exit(0)
-            os.read(adopted, 1)  # until the server is the parent, which must not change once it is the one to die with
-            die_with_parent(None)
-            close_all_but(channel)
-            sock = socket.socket(fileno=channel)
-            become_keep(Keep(SocketChannel(sock), runtime), Profile.MODULE, results, required=required)
-            os._exit(0)
+            os.read(adopted, 1)  # until the server is the parent: the keep dies with the one it has then
+            keep = Keep(SocketChannel(socket.socket(fileno=channel)), runtime)
+            become_keep(keep, Profile.MODULE, isolated, required=required)
         finally:
             os._exit(NO_CHANCE)
     os.close(tell)

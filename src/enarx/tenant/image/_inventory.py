@@ -37,7 +37,19 @@ versions = sys.implementation.name, sys.version.split()[0], libc.rpartition(" ")
 print(*versions, *files, sep="\\0")
 """
 _TIMEOUT_S: Final = 60
-_LIBC: Final = ("libc.", "libc-", "ld-linux", "libm.", "libm-", "libdl", "libpthread", "librt.", "libutil")
+_LIBC: Final = (
+    "libc.",
+    "libc-",
+    "ld-linux",
+    "libm.",
+    "libm-",
+    "libdl",
+    "libpthread",
+    "librt.",
+    "libutil",
+    "LC_",
+    "gconv-",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +83,7 @@ class Item:
     @property
     def native(self) -> bool:
         """Whether it holds machine code."""
-        return ".so" in self.name or not Path(self.name).suffix
+        return ".so" in self.name or self.name.startswith("python")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,14 +172,15 @@ class OpenDirectory(_Open):
             raise WasiError(Errno.PERM)
         if oflags & OFlags.DIRECTORY and oflags != OFlags.DIRECTORY:
             raise WasiError(Errno.INVAL)
-        exclusive = create and bool(oflags & OFlags.EXCL)
-        place = fs.resolve(self._start, path, follow=(follow or path.endswith("/")) and not exclusive)
+        exclusive, slash = create and bool(oflags & OFlags.EXCL), path.endswith("/")
+        follow = (follow or slash) and not (create and (exclusive or slash))
+        place = fs.resolve(self._start, path, follow=follow)
         node = place.node
+        if create and place.slash and place.name:
+            raise WasiError(Errno.ISDIR)
         if node is None:
             if not create:
                 raise WasiError(Errno.NOENT)
-            if place.slash:
-                raise WasiError(Errno.ISDIR)
             fs.vacant(place)
             node = File(place.parent.volume, next(fs.inodes), fs.now())
             fs.attach(place.parent, place.name, node)
@@ -219,14 +220,14 @@ class OpenDirectory(_Open):
     def link(self, old_path: str, *, follow: bool, target: OpenDirectory, new_path: str) -> None:
         """``path_link``."""
         node = self._fs.lookup(self._start, old_path, follow=follow)
-        if isinstance(node, Directory):
-            raise WasiError(Errno.PERM)
         place = self._fs.resolve(target._start, new_path, follow=False)
         if place.node is None and place.slash:
             raise WasiError(Errno.NOENT)
         self._fs.vacant(place)
         if node.volume is not place.parent.volume:
             raise WasiError(Errno.XDEV)
+        if isinstance(node, Directory):
+            raise WasiError(Errno.PERM)
         self._fs.attach(place.parent, place.name, node)
 
     def readlink(self, path: str) -> bytes:

@@ -128,12 +128,13 @@ def _attach(memory: GuestMemory, caller: int) -> None:
     name = ctypes.create_string_buffer(b"memory", 6)
     if not ffi.wasmtime_caller_export_get(pointer, name, 6, ctypes.byref(found)):
         return
-    if found.kind == ffi.WASMTIME_EXTERN_SHAREDMEMORY.value:
+    kind: int = found.kind  # type: ignore[assignment] # ctypes gives the number
+    if kind == ffi.WASMTIME_EXTERN_SHAREDMEMORY.value:
         shared = found.of.sharedmemory
         memory.attach(
             lambda: (_address(ffi.wasmtime_sharedmemory_data(shared)), ffi.wasmtime_sharedmemory_data_size(shared))
         )
-    elif found.kind == ffi.WASMTIME_EXTERN_MEMORY.value:
+    elif kind == ffi.WASMTIME_EXTERN_MEMORY.value:
         context, own = ffi.wasmtime_caller_context(pointer), found.of.memory
         memory.attach(
             lambda: (

@@ -39,6 +39,7 @@ class Listener(Socket):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock, rights=LISTENER_RIGHTS)
         self.inheriting = STREAM_RIGHTS
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it; guests cannot ask
 
     def accept(self, flags: FdFlags) -> Descriptor:
         """Take the next connection."""
