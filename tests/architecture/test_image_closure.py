@@ -24,8 +24,8 @@ for name, module in list(sys.modules.items()):
 THIRD_PARTY = {"OpenSSL", "_cffi_backend", "cbor2", "cryptography", "typing_extensions", "wasmtime"}
 """The packages beside ours that a keep loads; ``_cffi_backend`` and ``typing_extensions`` for the other four."""
 UNWANTED = {
-    "asyncio", "concurrent", "http", "multiprocessing", "pdb", "pickle", "runpy", "site", "sqlite3", "ssl", "subprocess",
-    "tempfile", "urllib.request", "xml",
+    "asyncio", "concurrent", "http", "multiprocessing", "pdb", "pickle", "runpy", "site", "sqlite3", "ssl",
+    "subprocess", "tempfile", "urllib.request", "xml",
 }  # fmt: skip
 """Parts of the standard library that nothing in a keep should need: each is a way out or a way in."""
 

@@ -138,7 +138,7 @@ def home(tmp_path: Path) -> Path:
         ("tcb/errors.py", "import wasmtime\nimport time", "import of time"),
         ("tcb/new.py", "import threading", "import of threading"),
         ("tcb/wire/_layout.py", "\n".join(f"A{n} = {n}" for n in range(400)), "the ceiling is 400"),
-        ("tcb/errors.py", "\n".join(f"A{n} = {n}" for n in range(5000)), "tcb: "),
+        ("tcb/errors.py", "\n".join(f"A{n} = {n}" for n in range(6000)), "tcb: "),
         ("tcb/data.json", "{}", "only Python files"),
     ],
 )
