@@ -1,7 +1,8 @@
-"""What VCEK and VLEK certificates say about the chip and its firmware (AMD 57230, Versioned Chip Endorsement Key).
+"""What VCEK and VLEK certificates say about the chip and its firmware (AMD 57230, Versioned Chip Endorsement
+Key).
 
-The extensions are under 1.3.6.1.4.1.3704.1. The hardware id is not wrapped in DER on real certificates, and it may begin with
-bytes that look like a tag, so its form is told by its length alone.
+The extensions are under 1.3.6.1.4.1.3704.1. The hardware id is not wrapped in DER on real certificates, and
+it may begin with bytes that look like a tag, so its form is told by its length alone.
 """
 
 from __future__ import annotations

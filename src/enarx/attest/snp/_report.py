@@ -1,6 +1,8 @@
-"""ATTESTATION_REPORT of SEV-SNP: one table a version (AMD 56860, SEV-SNP Firmware ABI, table "ATTESTATION_REPORT").
+"""ATTESTATION_REPORT of SEV-SNP: one table a version (AMD 56860, SEV-SNP Firmware ABI, table
+"ATTESTATION_REPORT").
 
-Numbers are little endian. Bytes 0x000..0x29F are signed; what follows is the signature and zeros that it does not cover.
+Numbers are little endian. Bytes 0x000..0x29F are signed; what follows is the signature and zeros that it does
+not cover.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ REPORT_BYTES: Final = 0x4A0
 SIGNED_BYTES: Final = 0x2A0
 
 _HEAD: Final = {
-    "version": range(0x000, 0x004),
+    "version": range(0x004),
     "guest_svn": range(0x004, 0x008),
     "policy": range(0x008, 0x010),
     "family_id": range(0x010, 0x020),
@@ -49,7 +51,9 @@ _MITIGATIONS: Final = {"launch_mit_vector": range(0x1F8, 0x200), "current_mit_ve
 _GAPS: Final = (range(0x04C, 0x050), range(0x18B, 0x1A0), range(0x1EB, 0x1EC), range(0x1EF, 0x1F0))
 _TAIL: Final = (range(0x208, 0x2A0), range(0x330, 0x4A0))
 
-_V2: Final = Layout("SNP report v2", REPORT_BYTES, _HEAD, (*_GAPS, range(0x188, 0x18B), range(0x1F8, 0x208), *_TAIL))
+_V2: Final = Layout(
+    "SNP report v2", REPORT_BYTES, _HEAD, (*_GAPS, range(0x188, 0x18B), range(0x1F8, 0x208), *_TAIL)
+)
 _V3: Final = Layout("SNP report v3", REPORT_BYTES, _HEAD | _CPUID, (*_GAPS, range(0x1F8, 0x208), *_TAIL))
 _V4: Final = Layout("SNP report v4", REPORT_BYTES, _HEAD | _CPUID, (*_GAPS, range(0x1F8, 0x208), *_TAIL))
 _V5: Final = Layout("SNP report v5", REPORT_BYTES, _HEAD | _CPUID | _MITIGATIONS, (*_GAPS, *_TAIL))
@@ -82,10 +86,10 @@ class Line(Enum):
 
 
 _MODELS: Final = (
-    (0x19, range(0x00, 0x10), Line.MILAN),
+    (0x19, range(0x10), Line.MILAN),
     (0x19, range(0x10, 0x20), Line.GENOA),
     (0x19, range(0xA0, 0xB0), Line.GENOA),
-    (0x1A, range(0x00, 0x12), Line.TURIN),
+    (0x1A, range(0x12), Line.TURIN),
     (0x1A, range(0x50, 0x58), Line.VENICE),
     (0x1A, range(0x90, 0xB0), Line.VENICE),
     (0x1A, range(0xC0, 0xC8), Line.VENICE),
@@ -95,14 +99,14 @@ _MODELS: Final = (
 _TCB_MILAN: Final = Layout(
     "TCB_VERSION",
     8,
-    {"bootloader": range(0, 1), "tee": range(1, 2), "snp": range(6, 7), "microcode": range(7, 8)},
+    {"bootloader": range(1), "tee": range(1, 2), "snp": range(6, 7), "microcode": range(7, 8)},
     (range(2, 6),),
 )
 _TCB_TURIN: Final = Layout(
     "TCB_VERSION of Turin",
     8,
     {
-        "fmc": range(0, 1),
+        "fmc": range(1),
         "bootloader": range(1, 2),
         "tee": range(2, 3),
         "snp": range(3, 4),
@@ -169,7 +173,9 @@ class GuestPolicy:
     cxl = property(lambda self: bool(self.value >> 21 & 1), doc="CXL is allowed.")
     mem_aes_256_xts = property(lambda self: bool(self.value >> 22 & 1), doc="AES-256-XTS is required.")
     rapl_disable = property(lambda self: bool(self.value >> 23 & 1), doc="RAPL must be off.")
-    ciphertext_hiding = property(lambda self: bool(self.value >> 24 & 1), doc="Ciphertext hiding is required.")
+    ciphertext_hiding = property(
+        lambda self: bool(self.value >> 24 & 1), doc="Ciphertext hiding is required."
+    )
     page_swap_disable = property(lambda self: bool(self.value >> 25 & 1), doc="Page swapping is refused.")
 
 
@@ -184,9 +190,15 @@ class PlatformInfo:
     smt = property(lambda self: bool(self.value & 1), doc="Simultaneous multithreading is on.")
     tsme = property(lambda self: bool(self.value >> 1 & 1), doc="Transparent memory encryption is on.")
     ecc = property(lambda self: bool(self.value >> 2 & 1), doc="Memory has error correction.")
-    rapl_disabled = property(lambda self: bool(self.value >> 3 & 1), doc="Running average power limit is off.")
-    ciphertext_hiding = property(lambda self: bool(self.value >> 4 & 1), doc="The host cannot read ciphertext.")
-    alias_check_complete = property(lambda self: bool(self.value >> 5 & 1), doc="No aliased memory was found.")
+    rapl_disabled = property(
+        lambda self: bool(self.value >> 3 & 1), doc="Running average power limit is off."
+    )
+    ciphertext_hiding = property(
+        lambda self: bool(self.value >> 4 & 1), doc="The host cannot read ciphertext."
+    )
+    alias_check_complete = property(
+        lambda self: bool(self.value >> 5 & 1), doc="No aliased memory was found."
+    )
     tio = property(lambda self: bool(self.value >> 7 & 1), doc="Trusted I/O is enabled.")
 
     @property
@@ -281,10 +293,14 @@ def parse_report(raw: bytes) -> SnpReport:
 
     algorithm, keys = number("signature_algo"), number("key_info")
     if algorithm != ECDSA_P384_SHA384:
-        raise MalformedEvidence(f"SNP report: signature_algo is {algorithm}, expected 1 (ECDSA P-384 with SHA-384)")
+        raise MalformedEvidence(
+            f"SNP report: signature_algo is {algorithm}, expected 1 (ECDSA P-384 with SHA-384)"
+        )
     signing_key = _SIGNING_KEYS.get(keys >> 2 & 7)
     if keys >> 5 or signing_key is None:
-        raise MalformedEvidence(f"SNP report: key_info is {keys:#x}, which has bits or a signing key we do not know")
+        raise MalformedEvidence(
+            f"SNP report: key_info is {keys:#x}, which has bits or a signing key we do not know"
+        )
     if any(cut["signature_r"][48:]) or any(cut["signature_s"][48:]):
         raise MalformedEvidence("SNP report: signature is longer than the two 48-byte numbers of P-384")
     cpuid = cut.get("cpuid")
@@ -337,7 +353,8 @@ _MAX_ENTRIES: Final = 32
 
 
 def parse_certificate_table(table: bytes) -> list[bytes]:
-    """Read the table of an extended report (GHCB specification, SNP_EXT_REPORT): the DER of the entries we know.
+    """Read the table of an extended report (GHCB specification, SNP_EXT_REPORT): the DER of the entries we
+    know.
 
     Raises ``Malformed`` unless entries lie behind the table, inside the data, and end with an entry of zeros.
     """
@@ -351,7 +368,9 @@ def parse_certificate_table(table: bytes) -> list[bytes]:
     found: list[bytes] = []
     for guid, offset, length in entries:
         if offset < first or offset + length > len(table):
-            raise MalformedEvidence(f"SNP certificate table: entry {guid} lies at {offset:#x}, outside the data")
+            raise MalformedEvidence(
+                f"SNP certificate table: entry {guid} lies at {offset:#x}, outside the data"
+            )
         if guid in _TABLE:
             found.append(table[offset : offset + length])
     return found
@@ -406,4 +425,12 @@ _POLICY_BITS: Final = (
     "ciphertext_hiding",
     "page_swap_disable",
 )
-_PLATFORM_BITS: Final = ("smt", "tsme", "ecc", "rapl_disabled", "ciphertext_hiding", "alias_check_complete", "tio")
+_PLATFORM_BITS: Final = (
+    "smt",
+    "tsme",
+    "ecc",
+    "rapl_disabled",
+    "ciphertext_hiding",
+    "alias_check_complete",
+    "tio",
+)

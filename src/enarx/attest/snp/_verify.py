@@ -59,9 +59,9 @@ class SnpDetail:
 def verify(evidence: SnpEvidence, context: Context) -> Verified:
     """Verify one report.
 
-    1. The guest asked for it, and it was signed. 2. Find the certificate that endorses its key. 3. Chain to a pinned root;
-    names, algorithms. 4. Revocation. 5. Signature. 6. The certificate is of this chip and this firmware. 7. The report agrees
-    with itself.
+    1. The guest asked for it, and it was signed. 2. Find the certificate that endorses its key. 3. Chain to a
+       pinned root; names, algorithms. 4. Revocation. 5. Signature. 6. The certificate is of this chip and
+       this firmware. 7. The report agrees with itself.
 
     Raises ``EvidenceRejected``, ``CollateralMissing``, ``Malformed``.
     """
@@ -82,10 +82,14 @@ def verify(evidence: SnpEvidence, context: Context) -> Verified:
         found=report.signing_key,
         advice="the platform is configured not to sign reports",
     )
-    endorsement = _endorsement(report, [*evidence.certificates, *context.collateral.certificates], context)  # 2
+    endorsement = _endorsement(
+        report, [*evidence.certificates, *context.collateral.certificates], context
+    )  # 2
     chain = _verify_chain(endorsement, evidence, context)  # 3
     issued = list(chain.issued())
-    revocation = verify_not_revoked(issued[1:], context, name="snp.crl")  # 4: AMD lists intermediates, no leaves
+    revocation = verify_not_revoked(
+        issued[1:], context, name="snp.crl"
+    )  # 4: AMD lists intermediates, no leaves
     _verify_signature(report, endorsement, ledger)  # 5
     detail = _detail(report, endorsement)
     _verify_endorsement(detail, ledger)  # 6
@@ -99,7 +103,7 @@ def verify(evidence: SnpEvidence, context: Context) -> Verified:
         tcb=detail.reported_tcb.components(),
         tcb_status=None,
         signer=report.id_key_digest if any(report.id_key_digest) else None,
-        chip_id=None if detail.chip_hidden else report.chip_id,
+        chip_id=None if detail.chip_hidden else (endorsement.hwid or report.chip_id),
         revocation=revocation,
         root=chain.anchor,
         evidence=evidence,
@@ -108,9 +112,13 @@ def verify(evidence: SnpEvidence, context: Context) -> Verified:
 
 
 def _endorsement(report: SnpReport, certificates: Iterable[bytes], context: Context) -> Endorsement:
-    """The VCEK or VLEK to try: of the kind that the report names and, among several, of its chip and firmware."""
+    """The VCEK or VLEK to try: of the kind that the report names and, among several, of its chip and
+    firmware.
+    """
     found = [
-        parsed for der in certificates if (parsed := context.cache.remember(parse_endorsement, der)) is not None
+        parsed
+        for der in certificates
+        if (parsed := context.cache.remember(parse_endorsement, der)) is not None
     ]
     if not found:
         context.ledger.missing(
@@ -148,7 +156,8 @@ def _verify_chain(endorsement: Endorsement, evidence: SnpEvidence, context: Cont
     found = tuple(certificate.common_name for certificate in chain.certificates)
     ledger.require(
         "snp.chain.names",
-        found == names and all(remember(is_amd_name, one.subject, one.common_name) for one in chain.certificates),
+        found == names
+        and all(remember(is_amd_name, one.subject, one.common_name) for one in chain.certificates),
         expected=names,
         found=found,
         advice="the certificates are of different product lines, or not named as AMD names them",
@@ -173,7 +182,9 @@ def _verify_chain(endorsement: Endorsement, evidence: SnpEvidence, context: Cont
 def _verify_signature(report: SnpReport, endorsement: Endorsement, ledger: Ledger) -> None:
     key = load_public_key(endorsement.certificate.spki)
     is_p384 = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1)
-    ledger.require("snp.certificate.key", is_p384, expected="P-384", found=getattr(key, "curve", key).__class__.__name__)
+    ledger.require(
+        "snp.certificate.key", is_p384, expected="P-384", found=getattr(key, "curve", key).__class__.__name__
+    )
     ledger.require(
         "snp.signature.range",
         0 < report.r < _P384_ORDER and 0 < report.s < _P384_ORDER,
