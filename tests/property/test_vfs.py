@@ -34,8 +34,10 @@ flags = st.builds(
 )
 
 
-# Where the public WASI test suite wants another answer than Linux gives: a symbolic link made at "file/".
-DIFFERENCES = {(Errno.NOTDIR, Errno.EXIST)}
+# A symbolic link made at "file/", where the public WASI test suite wants another answer than Linux gives; a file
+# renamed to a directory that contains it, where Linux differs from POSIX; a file created through a link to itself
+# that ends in a slash, which Linux does not follow.
+DIFFERENCES = {(Errno.NOTDIR, Errno.EXIST), (Errno.ISDIR, Errno.NOTEMPTY), (Errno.LOOP, Errno.ISDIR)}
 
 
 class SameAsTheOperatingSystem(RuleBasedStateMachine):
@@ -199,5 +201,5 @@ class SameAsTheOperatingSystem(RuleBasedStateMachine):
         assert self.fs.bytes == sum(sizes.values())
 
 
-SameAsTheOperatingSystem.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+SameAsTheOperatingSystem.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
 TestSameAsTheOperatingSystem = SameAsTheOperatingSystem.TestCase
