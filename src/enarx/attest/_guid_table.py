@@ -1,8 +1,8 @@
 """The table at the end of an OVMF image that tells a loader where the image's metadata lie.
 
-The table ends 32 bytes before the image does and is read backwards. An entry is its data, a u16 with the size of the
-whole entry, and a GUID; the last entry is the footer, whose size is that of the whole table. Source: edk2,
-OvmfPkg/ResetVector/Ia16/ResetVectorVtf0.asm.
+The table ends 32 bytes before the image does and is read backwards. An entry is its data, a u16 with the size
+of the whole entry, and a GUID; the last entry is the footer, whose size is that of the whole table. Source:
+edk2, OvmfPkg/ResetVector/Ia16/ResetVectorVtf0.asm.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
-from enarx.attest._unmeasurable import Unmeasurable
 from enarx.tcb.errors import Malformed
 
 PAGE_BYTES: Final = 4096
@@ -68,8 +67,12 @@ def entry_numbers(entries: Mapping[UUID, bytes], guid: UUID, name: str, count: i
     return tuple(int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4))
 
 
-def metadata_at(image: bytes, offset_from_end: int, name: str, signature: bytes, item_bytes: int) -> tuple[bytes, ...]:
-    """Cut the metadata (signature, size, version 1, count, items) that end ``offset_from_end`` before the end."""
+def metadata_at(
+    image: bytes, offset_from_end: int, name: str, signature: bytes, item_bytes: int
+) -> tuple[bytes, ...]:
+    """Cut the metadata (signature, size, version 1, count, items) that end ``offset_from_end`` before the
+    end.
+    """
     start = len(image) - offset_from_end
     if not 16 <= offset_from_end <= len(image):
         raise Malformed(f"firmware: {name} metadata offset {offset_from_end:#x} lies outside the image")
@@ -81,12 +84,14 @@ def metadata_at(image: bytes, offset_from_end: int, name: str, signature: bytes,
     if size != 16 + item_bytes * count or size > offset_from_end:
         raise Malformed(f"firmware: {name} metadata of {count} sections have {size:#x} bytes")
     if not count:
-        raise Unmeasurable(f"firmware: {name} metadata list no section")
+        raise Malformed(f"firmware: {name} metadata list no section")
     return tuple(image[at : at + item_bytes] for at in range(start + 16, start + size, item_bytes))
 
 
 def _size(image: bytes, end: int, name: str) -> int:
     size = int.from_bytes(image[end - 18 : end - 16], "little")
     if size < _HEADER_BYTES:
-        raise Malformed(f"firmware: guid table entry {name} has size {size}, at least {_HEADER_BYTES} is needed")
+        raise Malformed(
+            f"firmware: guid table entry {name} has size {size}, at least {_HEADER_BYTES} is needed"
+        )
     return size

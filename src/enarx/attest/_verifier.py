@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from enarx.attest.anchors import TrustAnchors
-from enarx.attest.cache import Cache, NoCache
+from enarx.attest.cache import Cache
 from enarx.attest.checks import Ledger
 from enarx.attest.claims import Claims, Verified
 from enarx.attest.collateral import Collateral
@@ -50,7 +50,7 @@ class Verifier:
         self._tees = tuple(tees)
         self._anchors = anchors
         self._policy = policy
-        self._cache = cache if cache is not None else NoCache()
+        self._cache = cache
 
     def verify(
         self, evidence: bytes, *, collateral: Collateral, binding: bytes | AnyBinding, now: datetime
@@ -72,7 +72,11 @@ class Verifier:
         tee = recognise(evidence, self._tees)  # 1
         parsed = tee.parse(evidence)  # 2
         context = Context(
-            collateral=collateral, anchors=self._anchors, now=now, cache=self._cache, ledger=ledger
+            collateral=collateral,
+            anchors=self._anchors,
+            now=now,
+            cache=self._cache if self._cache is not None else Cache(),
+            ledger=ledger,
         )
         verified: Verified = tee.verify(parsed, context)  # 3
         if isinstance(binding, AnyBinding):  # 4

@@ -50,13 +50,3 @@ class Cache:
 
     def __len__(self) -> int:
         return len(self._entries)
-
-
-class NoCache(Cache):
-    """Remembers nothing: every verification is cold."""
-
-    __slots__ = ()
-
-    def remember(self, compute: Callable[..., T], *arguments: Hashable) -> T:
-        """Give ``compute(*arguments)``."""
-        return compute(*arguments)

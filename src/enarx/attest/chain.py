@@ -8,21 +8,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Final
 
 from enarx.attest.anchors import Anchor, Vendor
+from enarx.attest.checks import Phrase
 from enarx.attest.claims import Revocation
 from enarx.attest.der import Der, Tag, only
 from enarx.attest.errors import MalformedCollateral
 from enarx.attest.tee import Context
-from enarx.attest.x509 import Certificate, SignatureAlgorithm, read_algorithm, read_extensions, signed_by
+from enarx.attest.x509 import (
+    BASIC_CONSTRAINTS,
+    KEY_USAGE,
+    Certificate,
+    SignatureAlgorithm,
+    read_algorithm,
+    read_extensions,
+    signed_by,
+)
 
 MAX_DEPTH: Final = 6
 """Certificates from leaf to root; vendors use 3, AWS Nitro 5."""
 
-_BASIC_CONSTRAINTS: Final = "2.5.29.19"
-_KEY_USAGE: Final = "2.5.29.15"
-_UNDERSTOOD: Final = frozenset({_BASIC_CONSTRAINTS, _KEY_USAGE})
+_UNDERSTOOD: Final = frozenset({BASIC_CONSTRAINTS, KEY_USAGE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +42,7 @@ class Chain:
 
     def issued(self) -> Iterable[tuple[Certificate, Certificate]]:
         """Each certificate but the root with its issuer."""
-        return zip(self.certificates, self.certificates[1:], strict=False)
+        return pairwise(self.certificates)
 
 
 def verify_chain(
@@ -62,13 +70,12 @@ def verify_chain(
     certificates = tuple(path)
     for position, certificate in enumerate(certificates):
         _check_certificate(certificate, position, context, name, understood)
-    pinned = tuple(known.spki_sha256 for known in anchors) if len(path) == 1 else anchor.spki_sha256
     context.ledger.require(
         f"{name}.root",
         len(path) > 1,
-        expected=pinned,
-        found=certificates[-1].spki_sha256,
-        advice="a root is no leaf",
+        expected="a pinned root that is not itself the leaf",
+        found=anchor,
+        advice="a root never signs evidence",
     )
     return Chain(certificates=certificates, anchor=anchor)
 
@@ -85,9 +92,7 @@ def _issuer(path: list[Certificate], pool: list[Certificate], context: Context, 
             advice="the chain ends in a key that is not trusted; name the root if you mean to trust it",
         )
     if len(path) >= MAX_DEPTH:
-        ledger.require(
-            f"{name}.length", False, expected=f"at most {MAX_DEPTH}", found=f"more than {len(path)}"
-        )
+        ledger.require(f"{name}.length", False, expected=f"at most {MAX_DEPTH}", found="more")
     named = [candidate for candidate in pool if candidate.subject == current.issuer and candidate not in path]
     if not named:
         ledger.missing(
@@ -95,51 +100,56 @@ def _issuer(path: list[Certificate], pool: list[Certificate], context: Context, 
             f"the certificate of {current.issuer_common_name}",
             advice="give the vendor's certificate chain as collateral",
         )
-    signers = (
-        candidate
-        for candidate in named
-        if context.cache.remember(
-            signed_by, candidate.spki, current.algorithm, current.signature, current.tbs
-        )
-    )
-    signer = next(signers, None)
+    remember = context.cache.remember
+    for candidate in named:
+        if remember(signed_by, candidate.spki, current.algorithm, current.signature, current.tbs):
+            break
+    else:
+        candidate = None
     ledger.require(
         f"{name}.signature",
-        signer is not None,
-        expected=f"signed by {current.issuer_common_name}",
-        found=f"{current.common_name} {'is' if signer else 'is not'} signed by it",
+        candidate is not None,
+        expected=Phrase("signed by {}", current.issuer_common_name),
+        found=Phrase("{} {}", current.common_name, "signed so" if candidate else "signed otherwise"),
+        advice="the issuer's certificate is of another key, or this certificate was changed",
     )
-    assert signer is not None  # noqa: S101 -- require raised otherwise; this tells the type checker
-    return signer
+    assert candidate is not None  # noqa: S101 -- require raised otherwise; this tells the type checker
+    return candidate
 
 
 def _check_certificate(
     certificate: Certificate, position: int, context: Context, name: str, understood: frozenset[str]
 ) -> None:
-    ledger, who = context.ledger, certificate.common_name
+    require, who = context.ledger.require, certificate.common_name
     check_validity(certificate.not_before, certificate.not_after, context, name=name, who=who)
     for oid, extension in certificate.extensions.items():
         if extension.critical and oid not in _UNDERSTOOD and oid not in understood:
-            ledger.require(f"{name}.critical", False, expected="extensions we know", found=f"{oid} in {who}")
-    is_ca, path_length = _basic_constraints(certificate)
-    usage = _key_usage(certificate)
+            require(
+                f"{name}.critical",
+                False,
+                expected="extensions that we know",
+                found=Phrase("{} in {}", oid, who),
+            )
+    require(
+        f"{name}.ca",
+        certificate.is_ca == (position > 0),
+        expected=Phrase("{} is {}", who, "a CA" if position else "no CA"),
+        found="a CA" if certificate.is_ca else "no CA",
+    )
     if position == 0:
-        ledger.require(
-            f"{name}.ca", not is_ca, expected="a leaf", found=f"{who} is {'a CA' if is_ca else 'a leaf'}"
-        )
         return
-    ledger.require(f"{name}.ca", is_ca, expected="a CA", found=f"{who} is {'a CA' if is_ca else 'not a CA'}")
-    ledger.require(
+    usage, limit = certificate.key_usage, certificate.path_length
+    require(
         f"{name}.key_usage",
         usage is None or usage & _KEY_CERT_SIGN != 0,
-        expected="keyCertSign",
-        found=f"{who} {'without' if usage is not None and not usage & _KEY_CERT_SIGN else 'with'} it",
+        expected=Phrase("keyCertSign (bit {}) in {}", _KEY_CERT_SIGN, who),
+        found=usage,
     )
-    if path_length is not None:
-        ledger.require(
+    if limit is not None:
+        require(
             f"{name}.path_length",
-            position - 1 <= path_length,
-            expected=f"at most {path_length} certificates below {who}",
+            position - 1 <= limit,
+            expected=Phrase("at most {} intermediates below {}", limit, who),
             found=position - 1,
         )
 
@@ -151,14 +161,14 @@ def check_validity(
     context.ledger.require(
         f"{name}.not_before",
         not_before <= context.now,
-        expected=f"now is not before {not_before:%Y-%m-%dT%H:%M:%SZ} ({who})",
+        expected=Phrase("not before {} ({})", not_before, who),
         found=context.now,
         advice="the clock of the verifier is wrong, or this was issued for later",
     )
     context.ledger.require(
         f"{name}.not_after",
         context.now <= not_after,
-        expected=f"now is not after {not_after:%Y-%m-%dT%H:%M:%SZ} ({who})",
+        expected=Phrase("not after {} ({})", not_after, who),
         found=context.now,
         advice="fetch it anew, or judge the evidence at the time at which it was made",
     )
@@ -166,30 +176,6 @@ def check_validity(
 
 _KEY_CERT_SIGN: Final = 0x04
 _CRL_SIGN: Final = 0x02
-
-
-def _basic_constraints(certificate: Certificate) -> tuple[bool, int | None]:
-    extension = certificate.extensions.get(_BASIC_CONSTRAINTS)
-    if extension is None:
-        return False, None
-    at = only(extension.value, Tag.SEQUENCE, name="basicConstraints")
-    is_ca = at.peek() == Tag.BOOLEAN and at.boolean("cA")
-    path_length = at.small("pathLen", most=255) if at.more() else None
-    at.end()
-    return is_ca, path_length
-
-
-def _key_usage(certificate: Certificate) -> int | None:
-    """The first byte of the bit string: digitalSignature 0x80, …, keyCertSign 0x04, cRLSign 0x02."""
-    extension = certificate.extensions.get(_KEY_USAGE)
-    if extension is None:
-        return None
-    at = Der(extension.value, name="keyUsage")
-    value = at.take(Tag.BIT_STRING, "bits")
-    at.end()
-    if len(value) < 2 or value[0] > 7:
-        raise at.bad("no bits")
-    return value[1]
 
 
 # Revocation lists (RFC 5280, section 5)
@@ -289,23 +275,26 @@ def _look_up(
             advice="give the vendor's revocation list as collateral",
         )
         return Revocation.MISSING
-    usage = _key_usage(issuer)
+    usage = issuer.key_usage
     ledger.require(
         f"{name}.key_usage",
         usage is None or usage & _CRL_SIGN != 0,
         expected="cRLSign",
-        found=f"{who}, usage {usage}",
+        found=Phrase("{}, usage {}", who, usage),
     )
     for crl in lists:
         genuine = context.cache.remember(signed_by, issuer.spki, crl.algorithm, crl.signature, crl.tbs)
         ledger.require(
-            f"{name}.signature", genuine, expected=f"signed by {who}", found="so" if genuine else "not so"
+            f"{name}.signature",
+            genuine,
+            expected=Phrase("signed by {}", who),
+            found="so" if genuine else "not so",
         )
         revoked = certificate.serial in crl.revoked
         ledger.require(
             f"{name}.revoked",
             not revoked,
-            expected=f"serial {certificate.serial:#x} of {certificate.common_name} is not listed",
+            expected=Phrase("serial {} of {} not listed", certificate.serial, certificate.common_name),
             found="listed" if revoked else "not listed",
             advice="the vendor withdrew this certificate; fetch the one that replaced it",
         )
@@ -313,14 +302,14 @@ def _look_up(
     ledger.require(
         f"{name}.issued",
         newest.this_update <= context.now,
-        expected=f"now is not before {newest.this_update:%Y-%m-%dT%H:%M:%SZ} (list of {who})",
+        expected=Phrase("not before {} (list of {})", newest.this_update, who),
         found=context.now,
         advice="the clock of the verifier is wrong, or this list was issued for later",
     )
     if context.now > newest.next_update:
         ledger.note(
             f"{name}.stale",
-            expected=f"now is not after {newest.next_update:%Y-%m-%dT%H:%M:%SZ}",
+            expected=Phrase("not after {} (list of {})", newest.next_update, who),
             found=context.now,
         )
         return Revocation.STALE

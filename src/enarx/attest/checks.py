@@ -29,6 +29,21 @@ class Outcome(Enum):
     """Neither: a finding that the caller should see but that decides nothing by itself."""
 
 
+class Phrase:
+    """Words around values, put together only when somebody reads them: ``Phrase("at most {}", limit)``."""
+
+    __slots__ = ("_template", "_values")
+
+    def __init__(self, template: str, *values: object) -> None:
+        self._template = template
+        self._values = values
+
+    def __str__(self) -> str:
+        return self._template.format(
+            *(value if type(value) is int else show(value) for value in self._values)
+        )
+
+
 class Check(NamedTuple):
     """One question that was put to the evidence, and the answer."""
 

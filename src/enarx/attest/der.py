@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from enarx.attest.errors import MalformedCollateral
@@ -116,7 +117,10 @@ class Der:
 
     def oid(self, field: str) -> str:
         """Take an OBJECT IDENTIFIER in dotted form."""
-        return _dotted(self.take(Tag.OID, field), self)
+        dotted = _dotted(self.take(Tag.OID, field))
+        if dotted is None:
+            raise self.bad(f"{field} is no object identifier")
+        return dotted
 
     def bits(self, field: str) -> bytes:
         """Take a BIT STRING of whole bytes."""
@@ -166,14 +170,15 @@ def only(data: bytes, tag: int, *, name: str) -> Der:
     return inner
 
 
-def _dotted(value: bytes, at: Der) -> str:
+@lru_cache(maxsize=256)
+def _dotted(value: bytes) -> str | None:
     if not value or value[-1] & 0x80 or len(value) > 64:
-        raise at.bad("an object identifier is cut short or too long")
+        return None
     arcs: list[int] = []
     arc = 0
     for byte in value:
         if arc == 0 and byte == 0x80:
-            raise at.bad("an object identifier has a padded arc")
+            return None
         arc = arc << 7 | byte & 0x7F
         if not byte & 0x80:
             arcs.append(arc)

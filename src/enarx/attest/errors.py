@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from enarx.tcb.errors import EnarxError, Malformed
+from enarx.tcb.errors import EnarxError, Malformed, Unavailable
 
 if TYPE_CHECKING:
     from enarx.attest.checks import Check
@@ -37,7 +37,7 @@ class _JudgedError(EnarxError):
         self.checks = tuple(checks)
 
 
-class EvidenceRejected(_JudgedError):  # noqa: N818 -- reads as what happened
+class EvidenceRejected(_JudgedError):
     """The evidence must not be trusted. ``check`` is the check that failed, ``checks`` all that were made."""
 
 
@@ -49,5 +49,5 @@ class PolicyDenied(EvidenceRejected):
         self.failures = tuple(failures)
 
 
-class CollateralMissing(_JudgedError):  # noqa: N818 -- as above
+class CollateralMissing(_JudgedError, Unavailable):
     """Nothing can be said: a certificate, revocation list or signed document that is needed was not given."""

@@ -7,9 +7,10 @@ from importlib.metadata import entry_points
 from typing import Final
 
 from enarx.attest.errors import PolicyError
+from enarx.attest.snp import VERIFIER as SNP
 from enarx.attest.tee import TeeVerifier
 
-_VERIFIERS: Final[tuple[TeeVerifier, ...]] = ()
+_VERIFIERS: Final[tuple[TeeVerifier, ...]] = (SNP,)
 
 BUILTIN: Final[Mapping[str, TeeVerifier]] = {verifier.name: verifier for verifier in _VERIFIERS}
 """By name."""

@@ -28,7 +28,7 @@ class Rule(Protocol):
 class Anything:
     """Written out as ``"any"``."""
 
-    def admits(self, value: object) -> bool:  # noqa: ARG002 -- that is its point
+    def admits(self, value: object) -> bool:
         return True
 
     def __str__(self) -> str:
@@ -145,10 +145,14 @@ def key(
     return dataclasses.field(default=default, metadata={"key": meta})
 
 
-def table(rules: type[Any], *, path: str, field: str, advice: str = "") -> Any:
-    """Declare an optional nested table: a dataclass of keys whose paths and fields begin at this one."""
-    meta = Key(decode=None, table=rules, path=path, fields=(field,), advice=advice, any_allowed=False)
-    return dataclasses.field(default=None, metadata={"key": meta})
+def table(rules: type[Any], *, path: str, field: str, default: Any = None) -> Any:
+    """Declare a nested table: a dataclass of keys whose paths and fields begin at this one.
+
+    ``default=None``: not judged unless written; an instance: its defaults are judged even when it is not
+    written.
+    """
+    meta = Key(decode=None, table=rules, path=path, fields=(field,), advice="", any_allowed=False)
+    return dataclasses.field(default=default, metadata={"key": meta})
 
 
 def digests(*sizes: int) -> Decode:

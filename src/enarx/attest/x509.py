@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -20,6 +21,9 @@ from enarx.attest.errors import MalformedCollateral
 
 MAX_CERTIFICATE_BYTES: Final = 16 * 1024
 """Vendor certificates have 0.6 to 3 KiB."""
+
+BASIC_CONSTRAINTS: Final = "2.5.29.19"
+KEY_USAGE: Final = "2.5.29.15"
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 """The kinds of key that vendors use."""
@@ -76,6 +80,10 @@ class Certificate:
     algorithm: SignatureAlgorithm
     signature: bytes
     extensions: Mapping[str, Extension]
+    is_ca: bool
+    path_length: int | None
+    key_usage: int | None
+    """The first byte of the bit string: digitalSignature 0x80, …, keyCertSign 0x04, cRLSign 0x02."""
 
     @property
     def spki_sha256(self) -> bytes:
@@ -84,13 +92,13 @@ class Certificate:
 
     @property
     def common_name(self) -> str:
-        """The last CN of the subject, or empty."""
-        return dict(name_attributes(self.subject)).get("2.5.4.3", "")
+        """The CN of the subject, or empty."""
+        return _common_name(self.subject)
 
     @property
     def issuer_common_name(self) -> str:
-        """The last CN of the issuer, or empty."""
-        return dict(name_attributes(self.issuer)).get("2.5.4.3", "")
+        """The CN of the issuer, or empty."""
+        return _common_name(self.issuer)
 
     def __hash__(self) -> int:
         return hash(self.der)
@@ -131,6 +139,7 @@ def parse_certificate(der: bytes) -> Certificate:
             raise at.bad("unique identifiers are obsolete")
     extensions = read_extensions(at.inside(0xA3, "extensions")) if at.more() else {}
     at.end()
+    is_ca, path_length = _basic_constraints(extensions)
     return Certificate(
         der=der,
         tbs=tbs,
@@ -143,6 +152,9 @@ def parse_certificate(der: bytes) -> Certificate:
         algorithm=algorithm,
         signature=signature,
         extensions=MappingProxyType(extensions),
+        is_ca=is_ca,
+        path_length=path_length,
+        key_usage=_key_usage(extensions),
     )
 
 
@@ -159,6 +171,11 @@ def name_attributes(name: bytes) -> list[tuple[str, str]]:
             found.append((pair.oid("type"), pair.text("value")))
             pair.end()
     return found
+
+
+@lru_cache(maxsize=256)
+def _common_name(name: bytes) -> str:
+    return dict(name_attributes(name)).get("2.5.4.3", "")
 
 
 def load_public_key(spki: bytes) -> PublicKey:
@@ -201,6 +218,29 @@ def signed_by(spki: bytes, algorithm: SignatureAlgorithm, signature: bytes, sign
     except InvalidSignature:
         return False
     return False
+
+
+def _basic_constraints(extensions: Mapping[str, Extension]) -> tuple[bool, int | None]:
+    extension = extensions.get(BASIC_CONSTRAINTS)
+    if extension is None:
+        return False, None
+    at = only(extension.value, Tag.SEQUENCE, name="basicConstraints")
+    is_ca = at.peek() == Tag.BOOLEAN and at.boolean("cA")
+    path_length = at.small("pathLen", most=255) if at.more() else None
+    at.end()
+    return is_ca, path_length
+
+
+def _key_usage(extensions: Mapping[str, Extension]) -> int | None:
+    extension = extensions.get(KEY_USAGE)
+    if extension is None:
+        return None
+    at = Der(extension.value, name="keyUsage")
+    value = at.take(Tag.BIT_STRING, "bits")
+    at.end()
+    if len(value) < 2 or value[0] > 7:
+        raise at.bad("no bits")
+    return value[1]
 
 
 def read_algorithm(at: Der) -> SignatureAlgorithm:

@@ -13,7 +13,7 @@ from typing import Final
 from enarx.attest.der import Der, Tag
 from enarx.attest.errors import MalformedCollateral
 from enarx.attest.snp._report import Line, SigningKey, Tcb
-from enarx.attest.x509 import Certificate, name_attributes, parse_certificate
+from enarx.attest.x509 import Certificate, name_attributes
 
 _AMD: Final = "1.3.6.1.4.1.3704.1."
 _VERSION, _PRODUCT, _HWID, _CSP_ID = (_AMD + arc for arc in ("1", "2", "4", "5"))
@@ -60,9 +60,8 @@ class Endorsement:
         return hash(self.certificate)
 
 
-def parse_endorsement(der: bytes) -> Endorsement | None:
+def read_endorsement(certificate: Certificate) -> Endorsement | None:
     """Read a VCEK or VLEK; nothing for certificates of other kinds. Raises ``MalformedCollateral``."""
-    certificate = parse_certificate(der)
     kind = _COMMON_NAMES.get(certificate.common_name)
     if kind is None:
         return None

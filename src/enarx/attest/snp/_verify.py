@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from enarx.attest.anchors import Vendor
 from enarx.attest.chain import Chain, verify_chain, verify_not_revoked
-from enarx.attest.checks import Ledger
+from enarx.attest.checks import Ledger, Phrase
 from enarx.attest.claims import Measurement, ReportData, Tee, Verified
-from enarx.attest.snp._certs import Endorsement, chain_names, is_amd_name, parse_endorsement
+from enarx.attest.snp._certs import Endorsement, chain_names, is_amd_name, read_endorsement
 from enarx.attest.snp._report import (
     GuestPolicy,
     Line,
@@ -26,7 +26,7 @@ from enarx.attest.snp._report import (
     Tcb,
 )
 from enarx.attest.tee import Context
-from enarx.attest.x509 import SignatureAlgorithm, load_public_key, parse_certificate, signed_by
+from enarx.attest.x509 import Certificate, SignatureAlgorithm, load_public_key, parse_certificate, signed_by
 
 _P384_ORDER: Final = int(
     "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973", 16
@@ -82,15 +82,15 @@ def verify(evidence: SnpEvidence, context: Context) -> Verified:
         found=report.signing_key,
         advice="the platform is configured not to sign reports",
     )
-    endorsement = _endorsement(
-        report, [*evidence.certificates, *context.collateral.certificates], context
-    )  # 2
-    chain = _verify_chain(endorsement, evidence, context)  # 3
+    given = (*evidence.certificates, *context.collateral.certificates)  # 2
+    certificates = [context.cache.remember(parse_certificate, der) for der in given]
+    endorsement = _endorsement(report, certificates, context)
+    chain = _verify_chain(endorsement, certificates, context)  # 3
     issued = list(chain.issued())
     revocation = verify_not_revoked(
         issued[1:], context, name="snp.crl"
     )  # 4: AMD lists intermediates, no leaves
-    _verify_signature(report, endorsement, ledger)  # 5
+    _verify_signature(report, endorsement, context)  # 5
     detail = _detail(report, endorsement)
     _verify_endorsement(detail, ledger)  # 6
     _verify_consistency(detail, ledger)  # 7
@@ -111,15 +111,12 @@ def verify(evidence: SnpEvidence, context: Context) -> Verified:
     )
 
 
-def _endorsement(report: SnpReport, certificates: Iterable[bytes], context: Context) -> Endorsement:
+def _endorsement(report: SnpReport, certificates: Iterable[Certificate], context: Context) -> Endorsement:
     """The VCEK or VLEK to try: of the kind that the report names and, among several, of its chip and
     firmware.
     """
-    found = [
-        parsed
-        for der in certificates
-        if (parsed := context.cache.remember(parse_endorsement, der)) is not None
-    ]
+    read = (context.cache.remember(read_endorsement, certificate) for certificate in certificates)
+    found = [one for one in read if one is not None]
     if not found:
         context.ledger.missing(
             "snp.certificate",
@@ -144,13 +141,8 @@ def _fits(report: SnpReport, one: Endorsement) -> bool:
     return chip and Tcb.parse(report.reported_tcb, one.line) == one.tcb
 
 
-def _verify_chain(endorsement: Endorsement, evidence: SnpEvidence, context: Context) -> Chain:
+def _verify_chain(endorsement: Endorsement, candidates: Iterable[Certificate], context: Context) -> Chain:
     ledger, remember = context.ledger, context.cache.remember
-    candidates = [
-        remember(parse_certificate, der)
-        for der in (*evidence.certificates, *context.collateral.certificates)
-        if der != endorsement.certificate.der
-    ]
     chain = verify_chain(endorsement.certificate, candidates, context, vendor=Vendor.AMD, name="snp.chain")
     names = chain_names(endorsement)
     found = tuple(certificate.common_name for certificate in chain.certificates)
@@ -179,17 +171,16 @@ def _verify_chain(endorsement: Endorsement, evidence: SnpEvidence, context: Cont
     return chain
 
 
-def _verify_signature(report: SnpReport, endorsement: Endorsement, ledger: Ledger) -> None:
-    key = load_public_key(endorsement.certificate.spki)
+def _verify_signature(report: SnpReport, endorsement: Endorsement, context: Context) -> None:
+    ledger = context.ledger
+    key = context.cache.remember(load_public_key, endorsement.certificate.spki)
     is_p384 = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1)
-    ledger.require(
-        "snp.certificate.key", is_p384, expected="P-384", found=getattr(key, "curve", key).__class__.__name__
-    )
+    ledger.require("snp.certificate.key", is_p384, expected="P-384", found=type(key).__name__)
     ledger.require(
         "snp.signature.range",
         0 < report.r < _P384_ORDER and 0 < report.s < _P384_ORDER,
         expected="two numbers from 1 to the order of P-384",
-        found=(hex(report.r), hex(report.s)),
+        found=(report.r, report.s),
     )
     assert isinstance(key, ec.EllipticCurvePublicKey)  # noqa: S101 -- was required above
     try:
@@ -200,7 +191,7 @@ def _verify_signature(report: SnpReport, endorsement: Endorsement, ledger: Ledge
     ledger.require(
         "snp.signature",
         genuine,
-        expected=f"signed by the {endorsement.kind.name}",
+        expected=Phrase("signed by the {}", endorsement.kind),
         found="so" if genuine else "not so",
         advice="the report was changed, or this is the certificate of another machine or firmware version",
     )
@@ -234,8 +225,8 @@ def _verify_endorsement(detail: SnpDetail, ledger: Ledger) -> None:
             "snp.cpuid",
             report.line is detail.line,
             field="cpuid",
-            expected=f"a model of {detail.line.value}",
-            found=f"{report.line.value if report.line else 'an unknown model'} ({bytes(report.cpuid).hex()})",
+            expected=Phrase("a model of {}", detail.line),
+            found=Phrase("{} ({})", report.line or "an unknown model", bytes(report.cpuid)),
             advice="the certificate is of another product line than the processor",
         )
     ledger.require(
@@ -259,36 +250,36 @@ def _verify_endorsement(detail: SnpDetail, ledger: Ledger) -> None:
 def _verify_consistency(detail: SnpDetail, ledger: Ledger) -> None:
     """What holds in every report that genuine firmware writes."""
     report, policy = detail.report, detail.policy
-    for name, lower, upper in (
-        ("reported_tcb", detail.reported_tcb, detail.committed_tcb),
-        ("committed_tcb", detail.committed_tcb, detail.current_tcb),
-        ("launch_tcb", detail.launch_tcb, detail.current_tcb),
+    for name, lower, limit, upper in (
+        ("reported_tcb", detail.reported_tcb, "committed_tcb", detail.committed_tcb),
+        ("committed_tcb", detail.committed_tcb, "current_tcb", detail.current_tcb),
+        ("launch_tcb", detail.launch_tcb, "current_tcb", detail.current_tcb),
     ):
         ledger.require(
             f"snp.{name}.order",
             lower.within(upper),
             field=name,
-            expected=f"in no component above {'committed' if name == 'reported_tcb' else 'current'}: {upper}",
+            expected=Phrase("in no component above {}: {}", limit, upper),
             found=lower,
         )
     ledger.require(
         "snp.version.order",
         report.committed_version <= report.current_version,
         field=("committed_version", "current_version"),
-        expected=f"at most {report.current_version}",
+        expected=Phrase("at most {}", report.current_version),
         found=report.committed_version,
     )
     ledger.require(
         "snp.policy.reserved",
         policy.value & GuestPolicy.RESERVED_ONE != 0 and not policy.value & ~GuestPolicy.KNOWN,
         expected="bit 17 set and bits from 26 on clear",
-        found=hex(policy.value),
+        found=Phrase("{:#x}", policy.value),
     )
     ledger.require(
         "snp.policy.abi",
         policy.abi <= report.current_version[:2],
         field=("policy.abi", "current_version"),
-        expected=f"at most {report.current_version[:2]}",
+        expected=Phrase("at most {}", report.current_version[:2]),
         found=policy.abi,
     )
     ledger.require(
