@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import Final
 from uuid import UUID
 
@@ -36,6 +37,9 @@ class SectionKind(IntEnum):
     CPUID = 3
     SVSM_CAA = 4
     KERNEL_HASHES = 0x10
+
+
+_KINDS: Final = frozenset(kind.value for kind in SectionKind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,18 +96,23 @@ def _sections(image: bytes, offset_from_end: int) -> tuple[Section, ...]:
     sections: list[Section] = []
     for item in metadata_at(image, offset_from_end, "sev", b"ASEV", 12):
         gpa, size, number = (int.from_bytes(item[at : at + 4], "little") for at in (0, 4, 8))
-        if number not in SectionKind:
+        if number not in _KINDS:
             raise Malformed(f"firmware: sev section at {gpa:#x} has unknown kind {number:#x}")
         if gpa % PAGE_BYTES or size % PAGE_BYTES or not size or gpa + size > FOUR_GIB:
-            raise Malformed(f"firmware: sev section {gpa:#x}+{size:#x} is not a range of whole pages below 4 GiB")
+            raise Malformed(
+                f"firmware: sev section {gpa:#x}+{size:#x} is not a range of whole pages below 4 GiB"
+            )
         sections.append(Section(gpa=gpa, size=size, kind=SectionKind(number)))
     if sum(section.size for section in sections) > MAX_SECTION_BYTES:
         raise Malformed(f"firmware: sev sections cover more than {MAX_SECTION_BYTES:#x} bytes")
     ordered = sorted(sections, key=lambda section: section.gpa)
-    for low, high in zip(ordered, ordered[1:], strict=False):
+    for low, high in pairwise(ordered):
         if low.gpa + low.size > high.gpa:
             raise Malformed(f"firmware: sev sections at {low.gpa:#x} and {high.gpa:#x} overlap")
     for kind in (SectionKind.SECRETS, SectionKind.CPUID, SectionKind.KERNEL_HASHES):
-        if (count := sum(section.kind is kind for section in sections)) > 1:
-            raise Malformed(f"firmware: sev metadata have {count} sections of kind {kind.name.lower()}")
+        pages = sum(section.size for section in sections if section.kind is kind) // PAGE_BYTES
+        if pages > 1:
+            raise Malformed(
+                f"firmware: sev metadata have {pages} {kind.name.lower()} pages, expected at most one"
+            )
     return tuple(sections)
