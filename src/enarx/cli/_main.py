@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from enarx import __version__
 from enarx.cli._exit import ExitCode
 from enarx.cli._output import Output, printable
+from enarx.host.keep_start import Interpreter
 from enarx.tcb.errors import EnarxError, Malformed, Unavailable
 
 COMMANDS: Final = {
@@ -24,18 +25,20 @@ COMMANDS: Final = {
 }
 """Every command and the module that defines a command of that name."""
 COMPLETE_VARIABLE: Final = "_ENARX_COMPLETE"
-SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+EARLY: Final = "enarx.early"
+"""Where commands find a keep's interpreter that was started in advance."""
+SETTINGS: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
 class LazyGroup(click.Group):
     """A group that loads a command's module when the command is named."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """Give the names in the order in which a newcomer wants them."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load one command."""
         if cmd_name not in COMMANDS:
             return None
@@ -68,14 +71,18 @@ def cli() -> None:
     """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit code. Nothing that a user can do makes it raise."""
+def main(arguments: Sequence[str] | None = None, *, early: Interpreter | None = None) -> int:
+    """Run one command and give its exit code. Nothing that a user can do makes it raise.
+
+    ``early`` is a keep's interpreter that was started for it in advance.
+    """
     args = list(sys.argv[1:] if arguments is None else arguments)
     if COMPLETE_VARIABLE in os.environ:
         cli.main(args, prog_name="enarx", complete_var=COMPLETE_VARIABLE)  # speaks to the shell and exits
     output = Output(as_json="--json" in args[: args.index("--") if "--" in args else len(args)])
     try:
         with cli.make_context("enarx", args, obj=output) as context:
+            context.meta[EARLY] = early
             code = cli.invoke(context)
         sys.stdout.flush()
         return int(code or 0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from enarx.cli._exit import ExitCode
-from enarx.cli._main import SETTINGS, json_option
+from enarx.cli._main import EARLY, SETTINGS, json_option
 from enarx.cli._output import Output, printable
 from enarx.cli._parameter import BadValue, Parsed
 from enarx.host.request import Directory, RunRequest, parse_directory, parse_env
@@ -130,7 +130,7 @@ def run(ctx: click.Context, /, verbose: bool, **options: Any) -> int:
             progress=lambda text: output.note(printable(text)),
             listening=lambda name, port: output.note(f"{printable(name)} listens on port {port}"),
         )
-    return _told(run_keep(request, observer), output)
+    return _told(run_keep(request, observer, early=ctx.meta[EARLY]), output)
 
 
 def _told(result: RunResult, output: Output) -> int:

@@ -162,7 +162,10 @@ def _unchanged(top: int, path: str, old: Mapping[str, Entry]) -> bool:
     expected = old.get(path)
     try:
         with _parent(top, path) as (fd, name):
-            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            try:
+                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                return expected is None
             if expected is None:
                 return False
             match expected.kind:

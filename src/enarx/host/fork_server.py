@@ -14,7 +14,8 @@ from collections import deque
 from types import TracebackType
 from typing import Final
 
-from enarx.host.keep_process import START_TIMEOUT_S, KeepNotStarted, KeepProcess, start_interpreter
+from enarx.host.keep_process import START_TIMEOUT_S, KeepNotStarted, KeepProcess
+from enarx.host.keep_start import start_interpreter
 from enarx.tcb.errors import EnarxError
 
 DEFAULT_POOL: Final = 8
@@ -33,12 +34,14 @@ class ForkServer:
         self._changed = threading.Condition()
         self._failure: EnarxError | None = None
         self._closed = False
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._control.settimeout(START_TIMEOUT_S)
         try:
-            self._pid = start_interpreter(theirs, "--serve")
-        finally:
-            theirs.close()
+            self._control, self._pid = start_interpreter(stderr=False)
+            self._control.sendall(b"--serve\n")
+        except OSError as error:
+            raise KeepNotStarted(
+                f"the fork server does not start: {(error.strerror or '').lower()}"
+            ) from None
+        self._control.settimeout(START_TIMEOUT_S)
         self._filler = threading.Thread(target=self._fill, daemon=True)
         self._filler.start()
 

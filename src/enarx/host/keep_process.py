@@ -1,6 +1,6 @@
 """A keep as a process of this machine: start it, talk to it, end it.
 
-The keep's interpreter starts isolated: no site, no environment, no inherited descriptor but its end of the channel.
+``keep_start`` starts the interpreter; here its life is watched from outside.
 """
 
 from __future__ import annotations
@@ -10,52 +10,23 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
-from pathlib import Path
 from typing import Final
 
 import enarx
+from enarx.host.keep_start import Interpreter, start_interpreter
 from enarx.tcb.errors import EnarxError
 from enarx.tcb.sallyport.items import Exited, Ready
 from enarx.tcb.sallyport.socket_channel import ChannelClosed, SocketChannel
 from enarx.tcb.workload import Outcome
 
-CHANNEL_FD: Final = 3
-"""The number under which a keep finds its end of the channel."""
 START_TIMEOUT_S: Final = 30.0
 """A loaded machine starts a keep in under a second; after this it is broken."""
 _END_TIMEOUT_S: Final = 3.0
-_BOOT: Final = (
-    "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from enarx.tcb.keep.__main__ import main; main()"
-)
 
 
 class KeepNotStarted(EnarxError):
     """The keep did not come up on this machine."""
-
-
-def image_path() -> str:
-    """Name the folders in which a keep finds its code, separated by colons."""
-    import cbor2
-
-    return ":".join([str(Path(enarx.__file__).parents[1]), str(Path(cbor2.__file__).parents[1])])
-
-
-def start_interpreter(channel: socket.socket, *arguments: str) -> int:
-    """Start an isolated interpreter with the keep's code and ``channel``; give its process number."""
-    command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT, image_path(), *arguments]
-    actions = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-        (os.POSIX_SPAWN_DUP2, channel.fileno(), CHANNEL_FD),
-    ]
-    try:
-        return os.posix_spawn(sys.executable, command, {}, file_actions=actions)
-    except OSError as error:
-        raise KeepNotStarted(
-            f"the keep's interpreter does not start: {(error.strerror or '').lower()}"
-        ) from None
 
 
 class KeepProcess:
@@ -69,11 +40,15 @@ class KeepProcess:
         self.exit_status: int | None = None
 
     @classmethod
-    def start(cls, *arguments: str) -> KeepProcess:
-        """Start a keep's interpreter; ``arguments`` are those of ``enarx.tcb.keep.__main__``."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            return cls(ours, start_interpreter(theirs, *arguments))
+    def start(cls, *options: str, early: Interpreter | None = None) -> KeepProcess:
+        """Start a keep, or go on with an ``early`` one; ``options`` are those of ``enarx.tcb.keep.__main__``."""
+        try:
+            channel, pid = early or start_interpreter()
+            channel.sendall(" ".join(options).encode() + b"\n")
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise KeepNotStarted(f"the keep's interpreter does not start: {reason}") from None
+        return cls(channel, pid)
 
     def await_ready(self, timeout_s: float = START_TIMEOUT_S) -> Outcome | None:
         """Wait until the keep can take a delivery; an outcome says that it will not, and why."""

@@ -16,6 +16,7 @@ from enarx import __version__
 from enarx.host import directories
 from enarx.host.code_store import CodeStore
 from enarx.host.keep_process import KeepProcess
+from enarx.host.keep_start import Interpreter
 from enarx.host.relay import answer
 from enarx.host.request import DirectoryMode, RunRequest
 from enarx.host.sallyport import Host, Permissions
@@ -77,15 +78,21 @@ class Observer:
     listening: Callable[[str, int], None] = lambda name, port: None
 
 
-def run(request: RunRequest, observer: Observer = Observer()) -> RunResult:
-    """Run ``request`` with this process's standard streams. Raises ``EnarxError`` when it cannot even start."""
-    return _Run(request, observer).go()
+def run(
+    request: RunRequest, observer: Observer = Observer(), *, early: Interpreter | None = None
+) -> RunResult:
+    """Run ``request`` with this process's standard streams. Raises ``EnarxError`` when it cannot even start.
+
+    ``early`` is an interpreter that was started in advance.
+    """
+    return _Run(request, observer, early).go()
 
 
 class _Run:
     """One run, from the request to its result."""
 
-    def __init__(self, request: RunRequest, observer: Observer) -> None:
+    def __init__(self, request: RunRequest, observer: Observer, early: Interpreter | None) -> None:
+        self._early = early
         self._request = request
         self._observer = observer
         self._sent: dict[str, Tree] = {}
@@ -100,7 +107,7 @@ class _Run:
         """Start the keep, and while it boots gather what it gets."""
         config_text = _read_config(self._request.config_path)
         started = time.monotonic()
-        keep = KeepProcess.start(*self._arguments(config_text))
+        keep = KeepProcess.start(*self._options(config_text), early=self._early)
         try:
             job, host = self._gather(config_text)
             outcome = keep.await_ready()
@@ -123,7 +130,7 @@ class _Run:
             ports=tuple(self._ports),
         )
 
-    def _arguments(self, config_text: bytes | None) -> list[str]:
+    def _options(self, config_text: bytes | None) -> list[str]:
         """Say what the keep should load before it locks itself down; a wrong guess costs a refusal, never safety."""
         arguments = []
         with _opened(self._request.wasm_path) as file:

@@ -1,5 +1,7 @@
 """Where a process keep begins. The host starts it with its end of the channel as descriptor 3 and nothing else.
 
+When it has loaded what every keep needs, it reads its launch line from the channel, words separated by spaces:
+
     --component=BYTES,FILES  the workload will be a WASI 0.2 component, whose files may be so large and so many
     --network                the workload will have sockets: load what they need while loading is still possible
     --require-sandbox        do not live with a layer of the sandbox missing
@@ -13,7 +15,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 from typing import Final
 
 from enarx.tcb.keep.boot import Keep
@@ -23,30 +24,44 @@ from enarx.tcb.keep.runner import prepare
 from enarx.tcb.sallyport.socket_channel import SocketChannel
 
 CHANNEL_FD: Final = 3
+MAX_LAUNCH_LINE: Final = 256
 
 
 def main() -> None:
     """Become a keep, or a server that makes keeps; never returns."""
-    options = dict(option.partition("=")[::2] for option in sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sock = socket.socket(fileno=CHANNEL_FD)
-    serves = "--serve" in options
-    if serves or "--network" in options:
-        import enarx.tcb.keep.network  # noqa: F401 (to have it before the lock-down)
-    runtime = prepare(parallel=not serves)
-    if serves:
+    runtime = prepare()
+    options = dict(option.partition("=")[::2] for option in _launch_line(sock).split())
+    if "--serve" in options:
+        from enarx.tcb.keep import network
         from enarx.tcb.keep.zygote import serve
 
         serve(sock, runtime)
         os._exit(0)
     profile, room = Profile.MODULE, {}
+    if "--network" in options:
+        from enarx.tcb.keep import network  # noqa: F401 (to have it before the lock-down)
     if "--component" in options:
+        from enarx.tcb.keep import components  # noqa: F401 (likewise)
+
         profile = Profile.COMPONENT
         work_bytes, work_files = map(int, options["--component"].split(","))
         room = {"work_bytes": work_bytes, "work_files": work_files}
     isolated = isolate(profile, **room)
     keep = Keep(SocketChannel(sock), runtime)
     confined_child(keep, profile, isolated, required="--require-sandbox" in options)
+
+
+def _launch_line(sock: socket.socket) -> str:
+    """Read up to the end of the line and no byte further: what follows is for the keep."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        byte = sock.recv(1)
+        if not byte or len(line) == MAX_LAUNCH_LINE:
+            os._exit(0)  # the host is gone, or talks nonsense
+        line += byte
+    return line.decode("ascii", "replace")
 
 
 if __name__ == "__main__":

@@ -20,33 +20,36 @@ import select
 import threading
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol
 
 from wasmtime import Engine, Module
-from wasmtime.component import Component
 
 from enarx import __version__
 from enarx.tcb.errors import EnarxError, Malformed
 from enarx.tcb.keep.code_cache import CodeCache
-from enarx.tcb.keep.components import ComponentRun, check_supported
 from enarx.tcb.keep.engine import CONFIGURATION, Code, check_kind, load_code
 from enarx.tcb.keep.lockdown import COMPONENT_FILES, seal_code
-from enarx.tcb.keep.native_files import NativeFiles
 from enarx.tcb.keep.runner import Run, Runtime
 from enarx.tcb.keep.wasi._fds import Descriptor
-from enarx.tcb.keep.wasi._vfs import FileSystem
 from enarx.tcb.keep.world import lay_out, read_config
 from enarx.tcb.sallyport.guest import Guest
 from enarx.tcb.sallyport.items import Changed, Compiled, Exited, Progress, Ready
 from enarx.tcb.sallyport.limits import MAX_BLOB_BYTES
 from enarx.tcb.sallyport.socket_channel import ChannelClosed, SocketChannel
 from enarx.tcb.wire import Value
-from enarx.tcb.workload import Config, Connect, Ending, Job, Listen, Outcome
+from enarx.tcb.workload import Config, Connect, Ending, Job, Listen, Outcome, Tree
 
 HOST_STACK_BYTES: Final = 8 << 20
 """Native stack beyond the workload's, for the compiler and for our functions that the workload calls."""
 TALK_TIMEOUT_S: Final = 2.0
 """How long a keep that must end waits for a message on its way."""
+
+
+class Returning(Protocol):
+    """Files that can be given back."""
+
+    def harvest(self, name: str) -> Tree:
+        """Give the content of a directory as the workload left it."""
 
 
 class Keep:
@@ -59,7 +62,7 @@ class Keep:
         self._ending = threading.Lock()
         self._outcome: Outcome | None = None
         self._ended = False
-        self._files: FileSystem | NativeFiles | None = None
+        self._files: Returning | None = None
 
     def fileno(self) -> int:
         """Give the channel's descriptor, the only one that a keep starts with."""
@@ -115,7 +118,7 @@ class Keep:
                 self._outcome, self._ended = outcome, True
                 os.eventfd_write(self._done, 1)
 
-    def _give_back(self, job: Job, files: FileSystem | NativeFiles) -> None:
+    def _give_back(self, job: Job, files: Returning) -> None:
         """Send the directories whose changes the sender wants."""
         for directory in job.directories:
             if directory.returned:
@@ -152,12 +155,7 @@ class Keep:
     def _run(self, job: Job, stdio: Sequence[int]) -> None:
         config = read_config(job)
         if check_kind(job.module):
-            check_supported(job, config)
-            files = self._files = NativeFiles(COMPONENT_FILES, job.directories)
-            engine = self._suitable(job).engine
-            component = self._load(job, engine, Component)
-            seal_code()
-            ComponentRun(engine, component, job, config, files).main(stdio, self._end)
+            self._run_component(job, config, stdio)
             return
         runtime = self._suitable(job)
         world = lay_out(job, config, stdio, self._sockets(job, config))
@@ -166,6 +164,19 @@ class Keep:
         seal_code()
         runtime.guest.set_up(arguments=world.arguments, environment=world.environment, table=world.table)
         Run(runtime, module, job.limits, world.files, self._end).main()
+
+    def _run_component(self, job: Job, config: Config, stdio: Sequence[int]) -> None:
+        from wasmtime.component import Component
+
+        from enarx.tcb.keep.components import ComponentRun, check_supported
+        from enarx.tcb.keep.native_files import NativeFiles
+
+        check_supported(job, config)
+        files = self._files = NativeFiles(COMPONENT_FILES, job.directories)
+        engine = self._suitable(job).engine
+        component = self._load(job, engine, Component)
+        seal_code()
+        ComponentRun(engine, component, job, config, files).main(stdio, self._end)
 
     def _suitable(self, job: Job) -> Runtime:
         """Give the runtime made at the start, or one that fits settings which are not the default."""

@@ -19,8 +19,9 @@ from typing import Final
 from enarx.tcb.keep.boot import Keep
 from enarx.tcb.keep.lockdown import Profile, Result, close_all_but, confine, die_with_parent
 
-STDERR: Final = 2
-"""Stays open: the interpreter and the engine report there when they die."""
+STANDARD: Final = (0, 1, 2)
+"""Stay open, so that nothing else gets these numbers: two lead nowhere, and on 2 interpreter and engine report when
+they die."""
 NO_CHANCE: Final = 70
 """Exit status of a keep that failed to confine itself in an unforeseen way."""
 
@@ -32,7 +33,7 @@ def become_keep(keep: Keep, profile: Profile, isolated: Sequence[Result], *, req
     """
     try:
         die_with_parent(None)
-        close_all_but(STDERR, keep.fileno())
+        close_all_but(*STANDARD, keep.fileno())
         results = [*isolated, *confine(profile)]
         missing = [result for result in results if not result.applied]
         if required and missing:

@@ -7,11 +7,10 @@ the same key compiled before (``code_cache``).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 
-from wasmtime import Config, Engine, Module, WasmtimeError
+from wasmtime import Config, Engine, WasmtimeError
 from wasmtime import _ffi as ffi
-from wasmtime.component import Component
 
 from enarx.tcb.errors import Malformed
 from enarx.tcb.keep.code_cache import CodeCache
@@ -19,7 +18,22 @@ from enarx.tcb.keep.code_cache import CodeCache
 MODULE_MAGIC: Final = b"\0asm\x01\0\0\0"
 COMPONENT_MAGIC: Final = b"\0asm\x0d\0\x01\0"
 
-Code = TypeVar("Code", Module, Component)
+
+class Loadable(Protocol):
+    """A module or a component of the engine."""
+
+    def __init__(self, engine: Engine, wasm: bytes) -> None:
+        """Compile."""
+
+    @classmethod
+    def deserialize(cls, engine: Engine, encoded: bytes) -> Self:
+        """Load machine code that ``serialize`` gave."""
+
+    def serialize(self) -> bytearray:
+        """Give the machine code."""
+
+
+Code = TypeVar("Code", bound=Loadable)
 
 DEFAULT_STACK_BYTES: Final = 512 * 1024
 CONFIGURATION: Final = "wasmtime 50.0.1, 1"

@@ -43,12 +43,10 @@ class LimitReached(EnarxError):
 class Runtime:
     """Engine and host functions, made before a workload is known so that a fork server makes them once."""
 
-    def __init__(
-        self, *, stack_bytes: int = DEFAULT_STACK_BYTES, threads: bool = False, parallel: bool = True
-    ) -> None:
+    def __init__(self, *, stack_bytes: int = DEFAULT_STACK_BYTES, threads: bool = False) -> None:
         self.stack_bytes = stack_bytes
         self.threads = threads
-        self.engine: Engine = new_engine(stack_bytes=stack_bytes, threads=threads, parallel=parallel)
+        self.engine: Engine = new_engine(stack_bytes=stack_bytes, threads=threads)
         self.memory = GuestMemory()
         self.functions = HostFunctions(self.engine, self.memory)
         self.guest = Preview1(self.memory)
@@ -236,10 +234,10 @@ def unlinkable(message: str) -> Outcome:
     return Outcome(ending=Ending.UNLINKABLE, detail=message, hint=hint)
 
 
-def prepare(*, parallel: bool) -> Runtime:
+def prepare() -> Runtime:
     """Check the engine's calling convention in this process and make the runtime for the default settings.
 
-    The check compiles on one processor, so that a process that forks afterwards may do it.
+    The check compiles on one processor, so that the process can fork afterwards; nothing else is compiled here.
     """
     self_test(new_engine(parallel=False))
-    return Runtime(parallel=parallel)
+    return Runtime()

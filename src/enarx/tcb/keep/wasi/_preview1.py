@@ -232,13 +232,13 @@ class Preview1:
         distance = _signed(offset)
         tells = distance == 0 and whence == Whence.CUR
         it = self.table.get(fd)
-        _need(it, Rights.FD_TELL if tells else Rights.FD_SEEK, Errno.SPIPE)
+        _need(it, Rights.FD_TELL if tells else Rights.FD_SEEK, _not_seekable(it))
         self._memory.write_u64(result, it.seek(distance, Whence(whence)))
         return 0
 
     def fd_tell(self, fd: int, result: int) -> int:
         it = self.table.get(fd)
-        _need(it, Rights.FD_TELL, Errno.SPIPE)
+        _need(it, Rights.FD_TELL, _not_seekable(it))
         self._memory.write_u64(result, it.seek(0, Whence.CUR))
         return 0
 
@@ -451,6 +451,10 @@ class Preview1:
 def _need(descriptor: Descriptor, rights: Rights, errno: Errno) -> None:
     if rights & ~descriptor.rights:
         raise WasiError(errno)
+
+
+def _not_seekable(descriptor: Descriptor) -> Errno:
+    return Errno.BADF if isinstance(descriptor, OpenDirectory) else Errno.SPIPE
 
 
 def _times(flags: int) -> FstFlags:
