@@ -84,7 +84,7 @@ def check(output: Output, file: str) -> ExitCode:
         "warnings": warnings,
         "digest": f"sha256:{found.digest().hex()}",
     }
-    output.result("enarx.config-check/1", document, _text(found))
+    output.result("enarx.config-check/1", document, text_of(found))
     if not output.as_json:
         for warning in warnings:
             output.warning(warning)
@@ -111,7 +111,8 @@ def warnings_about(config: Config) -> list[str]:
     return warnings
 
 
-def _text(config: Config) -> str:
+def text_of(config: Config) -> str:
+    """Show what ``config`` means: its descriptors in order, and everything else."""
     lines = [f"{'fd':>4}  {'kind':<8}  {'name':<20}  stream"]
     lines += [
         f"{fd:>4}  {entry.kind:<8}  {entry.name:<20}  {_stream(entry)}".rstrip()

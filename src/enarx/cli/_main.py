@@ -67,7 +67,7 @@ def cli() -> None:
       enarx platform info                       see what this machine offers
 
     Results go to standard output, everything else to standard error.
-    Exit codes: docs/reference/exit-codes.md.
+    What each exit code means is in docs/reference/exit-codes.md.
     """
 
 

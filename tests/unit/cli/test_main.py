@@ -45,7 +45,7 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> list[str]:
         (Unavailable("no /dev/kvm"), ExitCode.UNAVAILABLE, "no /dev/kvm", ""),
         (FileNotFoundError(2, "No such file", "a\x1b"), ExitCode.UNAVAILABLE, "a\\x1b: no such file", ""),
         (PermissionError(13, "Denied"), ExitCode.UNAVAILABLE, "denied", ""),
-        (click.UsageError("Bad."), ExitCode.USAGE, "bad", "enarx --help shows how it is used"),
+        (click.UsageError("Bad."), ExitCode.USAGE, "bad", "--help shows how it is used"),
         (ValueError("x\x1b"), ExitCode.INTERNAL, "internal error: ValueError: x\\x1b", "ENARX_TRACEBACK=1"),
     ],
 )

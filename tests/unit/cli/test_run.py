@@ -11,6 +11,7 @@ import enarx.host.run
 from enarx.cli._exit import ExitCode
 from enarx.cli._main import main
 from enarx.cli._run import CODES
+from enarx.host.keep_start import Interpreter
 from enarx.host.request import Directory, DirectoryMode, RunRequest
 from enarx.host.run import Observer, RunResult
 from enarx.tcb.workload import Ending, Limits, Outcome
@@ -23,7 +24,7 @@ class Host:
         self.requests: list[RunRequest] = []
         self.result = RunResult(outcome=Outcome(ending=Ending.EXITED), wall_ms=7)
 
-    def run(self, request: RunRequest, observer: Observer) -> RunResult:
+    def run(self, request: RunRequest, observer: Observer, *, early: Interpreter | None = None) -> RunResult:
         self.requests.append(request)
         observer.progress("compiling\x1b")
         observer.listening("web", 8443)
