@@ -21,7 +21,7 @@ from OpenSSL import SSL
 
 from enarx.tcb.keep.tls import HANDSHAKE_TIMEOUT_S
 from enarx.tcb.keep.wasi._abi import Errno, FdFlags, Rights, WasiError
-from enarx.tcb.keep.wasi._fds import Descriptor, Readiness
+from enarx.tcb.keep.wasi._fds import Buffers, Descriptor, Readiness
 from enarx.tcb.keep.wasi._streams import SOCKET_RIGHTS, STREAM_RIGHTS, Socket, Stream, TlsStream, wait
 
 LISTENER_RIGHTS: Final = SOCKET_RIGHTS | Rights.FD_READ | Rights.SOCK_ACCEPT
@@ -39,9 +39,7 @@ class Listener(Socket):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock, rights=LISTENER_RIGHTS)
         self.inheriting = STREAM_RIGHTS
-        sock.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )  # connections inherit it; guests cannot ask
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # for its connections: no guest can ask
 
     def accept(self, flags: FdFlags) -> Descriptor:
         """Take the next connection."""
@@ -56,6 +54,14 @@ class Listener(Socket):
 
         self._do(select.POLLIN, step)
         return _configured(Stream(accepted[0]), flags)
+
+    def receive(self, buffers: Buffers, flags: int) -> tuple[int, int]:
+        """Refuse: a listener is connected to nobody."""
+        raise WasiError(Errno.NOTCONN)
+
+    def send(self, buffers: Buffers) -> int:
+        """Refuse, for the same reason."""
+        raise WasiError(Errno.NOTCONN)
 
     def ready(self, *, write: bool) -> Readiness | None:
         """Say whether a connection waits."""
@@ -99,9 +105,10 @@ class TlsListener(Listener):
                 wait(self.tokens, select.POLLIN)
         if not self.finished:  # a token without a connection: the acceptor has failed
             raise WasiError(Errno.IO)
-        if len(self.finished) >= MAX_READY:
+        stream = self.finished.popleft()
+        if len(self.finished) >= MAX_READY - 1:  # the acceptor may have found no room
             self._acceptor.wake()
-        return _configured(self.finished.popleft(), flags)
+        return _configured(stream, flags)
 
     def ready(self, *, write: bool) -> Readiness | None:
         """Say whether a connection waits."""

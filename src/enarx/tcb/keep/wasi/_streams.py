@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import threading
+import time
 from collections.abc import Callable
 from typing import ClassVar, Final
 
@@ -37,11 +39,17 @@ MAX_GATHER: Final = 4 * tls.RECORD_BYTES
 """How much of a gathered write is joined at once for TLS."""
 
 
-def wait(fd: int, event: int) -> None:
-    """Wait until ``fd`` shows ``event``, an error or the end."""
+MAX_LINGERING: Final = 64
+LINGER_S: Final = 10.0
+"""How many closed TLS streams, and for how long, may wait for a slow peer to take their last record."""
+_lingering: Final = threading.BoundedSemaphore(MAX_LINGERING)
+
+
+def wait(fd: int, event: int, deadline: float | None = None) -> None:
+    """Wait until ``fd`` shows ``event``, an error or the end, or until ``deadline``."""
     poll = select.poll()
     poll.register(fd, event)
-    poll.poll()
+    poll.poll(None if deadline is None else 1000 * max(0.0, deadline - time.monotonic()))
 
 
 def failure(number: int | None) -> WasiError:
@@ -98,9 +106,7 @@ class Socket(Descriptor):
                 event = select.POLLOUT
             except SSL.ZeroReturnError:
                 return 0
-            except (
-                SSL.SysCallError
-            ) as error:  # -1: the stream ends without TLS having said so, so it was cut off
+            except SSL.SysCallError as error:  # -1 is an end of which TLS did not say: the stream was cut off
                 raise failure(errno.ECONNRESET if error.args[0] == -1 else error.args[0]) from None
             except SSL.Error:
                 raise WasiError(Errno.PROTO) from None
@@ -191,15 +197,25 @@ class TlsStream(Stream):
     def shutdown(self, how: int) -> None:
         """End one direction or both; the peer is told so before the connection says it."""
         if how & SD_WR:
+            self._do(select.POLLOUT, self._flush)
             self._goodbye()
             self._mute = True
         self._deaf = self._deaf or bool(how & SD_RD)
         super().shutdown(how)
 
     def close(self) -> None:
-        """Close; the peer is told so unless that would block."""
-        self._goodbye()
-        super().close()
+        """Close; the peer is told so unless that would block. What counts as sent is still being sent."""
+        if not self._goodbye() and self._unsent and _lingering.acquire(blocking=False):
+            threading.Thread(target=self._linger, daemon=True, name="linger").start()
+        else:
+            self._sock.close()
+
+    def _linger(self) -> None:
+        deadline = time.monotonic() + LINGER_S
+        while time.monotonic() < deadline and not self._goodbye() and self._unsent:
+            wait(self._sock.fileno(), select.POLLOUT, deadline)
+        self._sock.close()
+        _lingering.release()
 
     def _receive(self, buffers: Buffers, flags: int) -> int:
         if self._deaf:
@@ -259,14 +275,20 @@ class TlsStream(Stream):
             self._unsent = self._unsent[tls.send(self._tls, self._unsent) :]
         return 0
 
-    def _goodbye(self) -> None:
+    def _goodbye(self) -> bool:
+        """Send what is left and the end, if that does not block."""
+        self._sock.setblocking(False)
         try:
-            self._sock.setblocking(False)
             self._flush()
             self._tls.shutdown()
-            self._sock.setblocking(not self._nonblocking)
+            return True
+        except (SSL.WantReadError, SSL.WantWriteError):
+            return False
         except (SSL.Error, OSError):
-            pass  # the peer is gone or does not listen
+            self._unsent = memoryview(b"")  # nobody is there to take it
+            return False
+        finally:
+            self._sock.setblocking(not self._nonblocking)
 
 
 def _joined(buffers: Buffers) -> memoryview:
