@@ -20,6 +20,7 @@ import resource
 import signal
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from ctypes import create_string_buffer
 from dataclasses import dataclass
 from enum import Enum
@@ -75,9 +76,10 @@ class Result:
     detail: str
 
 
-def _attempt(step: Step, action: Callable[[], str]) -> Result:
+def _attempt(step: Step, action: Callable[[], str | int | None]) -> Result:
     try:
-        return Result(step, True, action())
+        detail = action()
+        return Result(step, True, detail if isinstance(detail, str) else "")
     except OSError as error:
         return Result(step, False, f"{errno.errorcode.get(error.errno or 0, 'error')}: {error.strerror}")
 
@@ -120,10 +122,10 @@ def confine(profile: Profile) -> list[Result]:
     return [
         _attempt(Step.RESOURCE_LIMITS, _resource_limits),
         _attempt(Step.NO_CAPABILITIES, _no_capabilities),
-        _attempt(Step.NO_NEW_PRIVILEGES, partial(_switch, _syscalls.PR_SET_NO_NEW_PRIVS, 1)),
+        _attempt(Step.NO_NEW_PRIVILEGES, partial(prctl, _syscalls.PR_SET_NO_NEW_PRIVS, 1)),
         _attempt(Step.LANDLOCK, partial(_landlock.restrict, work)),
-        _attempt(Step.NOT_DUMPABLE, partial(_switch, _syscalls.PR_SET_DUMPABLE, 0)),
-        _attempt(Step.SECCOMP, partial(_seccomp_filter, files=component)),
+        _attempt(Step.NOT_DUMPABLE, partial(prctl, _syscalls.PR_SET_DUMPABLE, 0)),
+        _attempt(Step.SECCOMP, partial(_seccomp.allow_only, files=component)),
     ]
 
 
@@ -158,41 +160,21 @@ def close_all_but(*keep: int) -> None:
 
 
 def _resource_limits() -> str:
-    for kind, limit in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_MSGQUEUE, 0),
-        (resource.RLIMIT_NOFILE, DESCRIPTORS),
-        (resource.RLIMIT_NPROC, THREADS),
-    ):
+    limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: DESCRIPTORS, resource.RLIMIT_NPROC: THREADS}
+    for kind, limit in limits.items():
         hard = resource.getrlimit(kind)[1]
         limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(kind, (limit, limit))
     return f"{DESCRIPTORS} descriptors, {THREADS} threads, no core"
 
 
-def _no_capabilities() -> str:
-    detail = "nor a way back"
-    try:
+def _no_capabilities() -> None:
+    with suppress(OSError):  # after the last capability, or at once for a process that has none to lose
         prctl(_syscalls.PR_SET_SECUREBITS, 0xEF)  # no rights for uid 0, none kept or raised, all of it locked
         for capability in range(64):
             prctl(_syscalls.PR_CAPBSET_DROP, capability)
-    except OSError as error:
-        if error.errno == errno.EPERM:  # without the right to do it there is nothing to lose
-            detail = "there were none"
     header = create_string_buffer(struct.pack("=Ii", 0x2008_0522, 0), 8)  # version 3, this thread
     call("capset", header, create_string_buffer(24))
-    return detail
-
-
-def _switch(option: int, value: int) -> str:
-    prctl(option, value)
-    return ""
-
-
-def _seccomp_filter(*, files: bool) -> str:
-    if _syscalls.MACHINE not in ("x86_64", "aarch64"):
-        raise OSError(errno.ENOSYS, f"no list of system calls for {_syscalls.MACHINE}")
-    return _seccomp.install(_seccomp.allow_list(files=files))
 
 
 def _write_xor_execute() -> str:
@@ -200,4 +182,4 @@ def _write_xor_execute() -> str:
         prctl(_syscalls.PR_SET_MDWE, 1)
         return "PR_SET_MDWE"
     except OSError:
-        return f"seccomp, {_seccomp.install(_seccomp.no_new_code())}"
+        return f"seccomp, {_seccomp.no_new_code()}"

@@ -43,11 +43,10 @@ def user_namespace(proc_self: int) -> str:
     return f"uid {uid} outside, {NOBODY} inside"
 
 
-def mount_namespace() -> str:
+def mount_namespace() -> None:
     """Leave the machine's mounts; no mount crosses in either direction any more."""
     leave(NEWNS)
     call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
-    return ""
 
 
 def empty_root(work: tuple[int, int] | None) -> str:
@@ -69,14 +68,12 @@ def _tmpfs(place: str, size: int, files: int, mode: int) -> None:
     call("mount", b"tmpfs", place.encode(), b"tmpfs", _PLAIN, options)
 
 
-def uts_namespace() -> str:
+def uts_namespace() -> None:
     """Forget the machine's name."""
     leave(NEWUTS)
     socket.sethostname("keep")
-    return ""
 
 
-def leave(namespaces: int) -> str:
-    """Enter new, empty namespaces of the kinds ``namespaces``."""
+def leave(namespaces: int) -> None:
+    """Enter new namespaces of the kinds ``namespaces``."""
     call("unshare", namespaces)
-    return ""

@@ -24,7 +24,7 @@ ENOSYS: Final = 0x0005_0026
 # Streams that were handed in, waiting, memory, signals, threads, clocks: what Python and the engine live on.
 _ALWAYS: Final = """
 read write readv writev pread64 preadv lseek close dup fstat poll ppoll select pselect6 epoll_create1 epoll_ctl
-epoll_wait epoll_pwait epoll_pwait2 eventfd2 accept4 recvfrom recvmsg sendto sendmsg shutdown getsockname getpeername
+epoll_wait epoll_pwait epoll_pwait2 eventfd2 accept4 recvfrom recvmsg shutdown getsockname getpeername
 mprotect munmap mremap madvise brk membarrier rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack restart_syscall
 futex set_robust_list rseq sched_yield sched_getaffinity getpid gettid exit exit_group clock_gettime clock_getres
 clock_nanosleep nanosleep gettimeofday getrandom uname
@@ -44,35 +44,34 @@ setns mount umount2 pivot_root
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The argument ``arg``, masked, must be among ``values``; its upper half counts only if ``high`` is set."""
+    """The masked half ``half`` of the arguments (2 n is the lower one of argument n) must be among ``values``."""
 
-    arg: int
+    half: int
     values: Sequence[int]
     mask: int = 0xFFFF_FFFF
-    high: bool = False
     otherwise: int = EPERM
 
 
-_PROT_EXEC: Final = Check(2, [0], mask=4)
-_THREAD: Final = 0x1_0000
-_NAMESPACES: Final = 0x7E02_0000
+_NO_PROT_EXEC: Final = Check(4, [0], mask=4)
+_THREAD, _NAMESPACES, _FASTOPEN = 0x1_0000, 0x7E02_0000, 0x2000_0000
 _CHECKS: Final[Mapping[str, Sequence[Check]]] = {
     # a thread, not a process; glibc asks for it with clone when there is no clone3, whose arguments no filter can see
     "clone": [Check(0, [_THREAD], mask=_THREAD | _NAMESPACES, otherwise=KILL)],
-    "mmap": [_PROT_EXEC],  # the compiler maps its code as data and then makes it executable with mprotect
-    "fcntl": [Check(1, [0, 1, 2, 3, 4, 1030])],  # duplicate, descriptor flags, status flags
-    "ioctl": [Check(1, [0x5401, 0x541B, 0x5421, 0x5451])],  # TCGETS FIONREAD FIONBIO FIOCLEX
-    "getsockopt": [Check(1, [1, 6])],  # SOL_SOCKET, IPPROTO_TCP
-    # neither filters (26, 50) nor protocols on top of TCP (31), only what tunes a connection
-    "setsockopt": [Check(1, [1, 6]), Check(2, [*range(1, 10), 12, 13, 20, 21])],
-    "newfstatat": [Check(3, [0x1000])],  # AT_EMPTY_PATH: how glibc does fstat
-    "prlimit64": [Check(2, [0]), Check(2, [0], high=True)],  # read only
+    "mmap": [_NO_PROT_EXEC],  # the compiler maps its code as data and then makes it executable with mprotect
+    "fcntl": [Check(2, [0, 1, 2, 3, 4, 1030])],  # duplicate, descriptor flags, status flags
+    "ioctl": [Check(2, [0x5401, 0x541B, 0x5421, 0x5451])],  # TCGETS FIONREAD FIONBIO FIOCLEX
+    # an address would connect a TCP socket of the host's network that is not connected yet
+    "sendto": [Check(6, [0], mask=_FASTOPEN), Check(8, [0]), Check(9, [0])],
+    "sendmsg": [Check(4, [0], mask=_FASTOPEN)],
+    "getsockopt": [Check(2, [1, 6])],  # SOL_SOCKET, IPPROTO_TCP
+    # neither filters (26, 50) nor protocols on top of TCP (31) nor connecting (30), only what tunes a connection
+    "setsockopt": [Check(2, [1, 6]), Check(4, [*range(1, 10), 12, 13, 20, 21])],
+    "newfstatat": [Check(6, [0x1000])],  # AT_EMPTY_PATH: how glibc does fstat
+    "prlimit64": [Check(4, [0]), Check(5, [0])],  # read only
     "prctl": [Check(0, [PR_SET_NAME, PR_GET_NAME, PR_SET_MDWE])],
-    "seccomp": [Check(0, [1]), Check(1, [1])],  # one more filter, for all threads
+    "seccomp": [Check(0, [1]), Check(2, [1])],  # one more filter, for all threads
 }
-_FLAGS_TSYNC: Final = 1
-_ARCHITECTURE: Final = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
-_X32: Final = 0x4000_0000
+_ARCHITECTURES: Final = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
 _LOAD, _AND, _JEQ, _JGE, _RET = (
     0x20,
     0x54,
@@ -80,74 +79,66 @@ _LOAD, _AND, _JEQ, _JGE, _RET = (
     0x35,
     0x06,
 )  # BPF_LD|W|ABS, ALU|AND|K, JMP|JEQ|K, JMP|JGE|K, RET|K
-_NR_OFFSET, _ARCH_OFFSET, _ARGS_OFFSET = 0, 4, 16  # struct seccomp_data; both architectures are little-endian
+_NR, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; both architectures are little-endian
 
 
 def _op(code: int, value: int, true: int = 0, false: int = 0) -> bytes:
     return struct.pack("=HBBI", code, true, false, value)
 
 
-def _check(check: Check) -> list[bytes]:
-    """Go on after these instructions if the check holds, else return."""
-    count = len(check.values)
-    jumps = [_op(_JEQ, value, true=count - index) for index, value in enumerate(check.values)]
-    load = _op(_LOAD, _ARGS_OFFSET + 8 * check.arg + 4 * check.high)
-    return [load, _op(_AND, check.mask), *jumps, _op(_RET, check.otherwise)]
+def _rule(number: int, checks: Iterable[Check], verdict: int) -> list[bytes]:
+    """Give ``verdict`` for the call ``number`` if all checks hold, else what the first that fails says."""
+    body: list[bytes] = []
+    for check in checks:
+        jumps = [_op(_JEQ, value, true=len(check.values) - at) for at, value in enumerate(check.values)]
+        body += [
+            _op(_LOAD, _ARGUMENTS + 4 * check.half),
+            _op(_AND, check.mask),
+            *jumps,
+            _op(_RET, check.otherwise),
+        ]
+    return [_op(_JEQ, number, false=len(body) + 1), *body, _op(_RET, verdict)]
 
 
-def _rule(name: str, checks: Iterable[Check], verdict: int) -> list[bytes]:
-    if name not in NUMBERS:
-        return []
-    body = [op for check in checks for op in _check(check)] + [_op(_RET, verdict)]
-    return [_op(_JEQ, NUMBERS[name], false=len(body)), *body]
-
-
-def assemble(rules: Iterable[tuple[str, Iterable[Check], int]], default: int) -> bytes:
-    """Compile ``rules`` (name, checks, verdict if they all hold) to a program."""
+def _install(rules: Iterable[tuple[str, Iterable[Check], int]], default: int) -> str:
+    """Bind every thread of this process for ever to the first of ``rules`` (name, checks, verdict) that fits."""
+    if MACHINE not in _ARCHITECTURES:
+        raise OSError(38, f"no list of system calls for {MACHINE}")
     program = [
-        _op(_LOAD, _ARCH_OFFSET),
-        _op(_JEQ, _ARCHITECTURE[MACHINE], true=1),
+        _op(_LOAD, _ARCH),
+        _op(_JEQ, _ARCHITECTURES[MACHINE], true=1),
         _op(_RET, KILL),
-        _op(_LOAD, _NR_OFFSET),
+        _op(_LOAD, _NR),
     ]
     if MACHINE == "x86_64":
-        program += [_op(_JGE, _X32, false=1), _op(_RET, KILL)]
+        program += [_op(_JGE, 0x4000_0000, false=1), _op(_RET, KILL)]  # the numbers of x32
     for name, checks, verdict in rules:
-        program += _rule(name, checks, verdict)
-    return b"".join([*program, _op(_RET, default)])
+        program += _rule(NUMBERS[name], checks, verdict) if name in NUMBERS else []
+    program.append(_op(_RET, default))
+    code = ctypes.create_string_buffer(b"".join(program))
+    head = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
+    if call("seccomp", 1, 1, head):  # SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC
+        raise OSError(3, "a thread cannot take the filter")
+    return f"{len(program)} instructions"
 
 
-def allow_list(*, files: bool) -> bytes:
-    """Give the filter of a keep, with the calls for files or without."""
+def allow_only(*, files: bool) -> str:
+    """Refuse every system call but those of a keep, with those for files or without."""
     plain = (_ALWAYS + _FILES if files else _ALWAYS).split()
-    checks = {name: checks for name, checks in _CHECKS.items() if name not in plain}
-    if files:
-        checks["fcntl"] = [Check(1, [*range(5), 1030, 1031, 1032])]  # and the size of pipes
-    this = Check(0, [os.getpid()], otherwise=EPERM)
-    return assemble(
+    itself = Check(0, [os.getpid()])
+    return _install(
         [
             *((name, (), ALLOW) for name in plain),
             *((name, (), KILL) for name in _NEVER.split()),
             ("clone3", (), ENOSYS),
-            ("tgkill", [this], ALLOW),
-            *((name, wanted, ALLOW) for name, wanted in checks.items()),
+            ("tgkill", [itself], ALLOW),
+            *((name, checks, ALLOW) for name, checks in _CHECKS.items() if name not in plain),
         ],
         default=EPERM,
     )
 
 
-def no_new_code() -> bytes:
-    """Give the filter that refuses to make memory executable."""
-    return assemble(
-        [(name, [_PROT_EXEC], ALLOW) for name in ("mmap", "mprotect", "pkey_mprotect")], default=ALLOW
-    )
-
-
-def install(program: bytes) -> str:
-    """Bind every thread of this process to ``program``, for ever."""
-    buffer = ctypes.create_string_buffer(program, len(program))
-    count = len(program) // 8
-    head = ctypes.create_string_buffer(struct.pack("@HP", count, ctypes.addressof(buffer)))
-    if call("seccomp", 1, _FLAGS_TSYNC, head):
-        raise OSError(3, "a thread cannot take the filter")
-    return f"{count} instructions"
+def no_new_code() -> str:
+    """Refuse to make memory executable."""
+    calls = ("mmap", "mprotect", "pkey_mprotect")
+    return _install([(name, [_NO_PROT_EXEC], ALLOW) for name in calls], default=ALLOW)
