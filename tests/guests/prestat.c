@@ -6,10 +6,10 @@ int main(void)
     char name[256], small[1];
     w32 length;
     for (w32 fd = 0; fd < 64; fd++) {
-        if (raw_fd_prestat_get(fd, AT(prestat)) != 0)
-            continue;
+        if (raw_fd_prestat_get(fd, AT(prestat)) != 0 || prestat[0] != 0)
+            continue; /* not open, or a kind that is no directory */
         memcpy(&length, prestat + 4, 4);
-        CHECK(prestat[0] == 0 && length < sizeof name);
+        CHECK(length < sizeof name);
         OK(raw_fd_prestat_dir_name(fd, AT(name), length));
         name[length] = 0;
         if (length > 1)
