@@ -34,16 +34,19 @@ def main() -> None:
     runtime = prepare()
     options = dict(option.partition("=")[::2] for option in _launch_line(sock).split())
     if "--serve" in options:
-        from enarx.tcb.keep import network
+        from enarx.tcb.keep.network import load
         from enarx.tcb.keep.zygote import serve
 
+        load()
         serve(sock, runtime)
         os._exit(0)
     profile, room = Profile.MODULE, {}
     if "--network" in options:
-        from enarx.tcb.keep import network  # noqa: F401 (to have it before the lock-down)
+        from enarx.tcb.keep.network import load
+
+        load()
     if "--component" in options:
-        from enarx.tcb.keep import components  # noqa: F401 (likewise)
+        from enarx.tcb.keep import components  # noqa: F401 (to have it before the lock-down)
 
         profile = Profile.COMPONENT
         work_bytes, work_files = map(int, options["--component"].split(","))

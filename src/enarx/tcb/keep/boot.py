@@ -157,7 +157,8 @@ class Keep:
         if check_kind(job.module):
             self._run_component(job, config, stdio)
             return
-        runtime = self._suitable(job)
+        runtime = self._runtime
+        runtime.adapt(job.limits, threads=job.threads)
         world = lay_out(job, config, stdio, self._sockets(job, config))
         self._files = world.files
         module = self._load(job, runtime.engine, Module)
@@ -173,16 +174,11 @@ class Keep:
 
         check_supported(job, config)
         files = self._files = NativeFiles(COMPONENT_FILES, job.directories)
-        engine = self._suitable(job).engine
+        self._runtime.adapt(job.limits, threads=False)
+        engine = self._runtime.engine
         component = self._load(job, engine, Component)
         seal_code()
         ComponentRun(engine, component, job, config, files).main(stdio, self._end)
-
-    def _suitable(self, job: Job) -> Runtime:
-        """Give the runtime made at the start, or one that fits settings which are not the default."""
-        if not self._runtime.suits(job.limits, threads=job.threads):
-            self._runtime = Runtime(stack_bytes=job.limits.stack_bytes, threads=job.threads)
-        return self._runtime
 
     def _sockets(self, job: Job, config: Config) -> Sequence[Descriptor]:
         """Have the host open what the configuration names."""

@@ -18,6 +18,7 @@ from enarx.tcb.keep.tls import (
     HandshakeError,
     client_context,
     connect,
+    rehearse,
     self_signed,
     server_context,
 )
@@ -37,6 +38,11 @@ _HINTS: Final[Mapping[Reason, str]] = {
     Reason.CONNECTION_REFUSED: "nothing listens there: is the service up, and is `port` right?",
     Reason.NAME_NOT_FOUND: "the host's resolver does not know the name",
 }
+
+
+def load() -> None:
+    """Load what sockets need on first use; a confined keep cannot."""
+    rehearse(datetime.now(UTC))
 
 
 class NetworkUnavailable(EnarxError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from wasmtime import Engine, Func, Module, Store, Trap, TrapCode, WasmtimeError
+from wasmtime import Engine, Func, Linker, Module, Store, Trap, TrapCode, WasmtimeError
 
 from enarx.tcb.errors import EnarxError
 from enarx.tcb.keep.engine import DEFAULT_STACK_BYTES, first_line, new_engine
@@ -14,6 +14,7 @@ from enarx.tcb.keep.threads import (
     SPAWN,
     START_EXPORT,
     ThreadGroup,
+    no_threads,
     one_at_a_time,
     shared_memory,
 )
@@ -28,6 +29,7 @@ ENTRY_POINTS: Final = ("", "_start")
 
 MAX_TABLES: Final = 128
 MAX_FRAMES: Final = 8
+RAISE: Final = "raise the limit with --limit NAME=VALUE"
 
 _Ended = TypeVar("_Ended", Outcome, Outcome | None)
 
@@ -43,21 +45,28 @@ class LimitReached(EnarxError):
 class Runtime:
     """Engine and host functions, made before a workload is known so that a fork server makes them once."""
 
-    def __init__(self, *, stack_bytes: int = DEFAULT_STACK_BYTES, threads: bool = False) -> None:
-        self.stack_bytes = stack_bytes
-        self.threads = threads
-        self.engine: Engine = new_engine(stack_bytes=stack_bytes, threads=threads)
+    def __init__(self) -> None:
         self.memory = GuestMemory()
-        self.functions = HostFunctions(self.engine, self.memory)
+        self.functions = HostFunctions(self.memory)
         self.guest = Preview1(self.memory)
-        turns = one_at_a_time(self.guest, SIGNATURES) if threads else {}
         for name, signature in SIGNATURES.items():
-            method = turns.get(name, getattr(self.guest, name))
-            self.functions.define(MODULE, name, signature, method, result=name != "proc_exit")
+            self.functions.define(
+                MODULE, name, signature, getattr(self.guest, name), result=name != "proc_exit"
+            )
+        self.functions.define(*SPAWN, no_threads)
+        self.stack_bytes = DEFAULT_STACK_BYTES
+        self.threads = False
+        self._make()
 
-    def suits(self, limits: Limits, *, threads: bool) -> bool:
-        """Say whether a run with these settings can use this runtime."""
-        return self.stack_bytes == limits.stack_bytes and self.threads == threads
+    def adapt(self, limits: Limits, *, threads: bool) -> None:
+        """Make another engine if these settings need one."""
+        if (limits.stack_bytes, threads) != (self.stack_bytes, self.threads):
+            self.stack_bytes, self.threads = limits.stack_bytes, threads
+            self._make()
+
+    def _make(self) -> None:
+        self.engine: Engine = new_engine(stack_bytes=self.stack_bytes, threads=self.threads)
+        self.linker: Linker = self.functions.link(self.engine, without="" if self.threads else SPAWN[0])
 
 
 class Run:
@@ -87,7 +96,7 @@ class Run:
 
         def start() -> Outcome | None:
             store = self._store()
-            instance = self._runtime.functions.linker.instantiate(store, self._module)
+            instance = self._runtime.linker.instantiate(store, self._module)
             entry = instance.exports(store).get(START_EXPORT)
             if not isinstance(entry, Func):
                 return Outcome(
@@ -115,7 +124,7 @@ class Run:
         store = self._store()
         if self._runtime.threads:
             self._allow_threads(store)
-        exports = self._runtime.functions.linker.instantiate(store, self._module).exports(store)
+        exports = self._runtime.linker.instantiate(store, self._module).exports(store)
         entry = next((exports[name] for name in ENTRY_POINTS if name in exports), None)
         if not isinstance(entry, Func) or entry.type(store).params:
             return Outcome(
@@ -130,11 +139,13 @@ class Run:
         return self._ended(0)
 
     def _allow_threads(self, store: Store) -> None:
-        module, name, signature = SPAWN
-        self._runtime.functions.define(module, name, signature, self._group.spawn)
+        functions = self._runtime.functions
+        for name, method in one_at_a_time(self._runtime.guest, SIGNATURES).items():
+            functions.replace(MODULE, name, method)
+        functions.replace(*SPAWN[:2], self._group.spawn)
         memory = shared_memory(store, self._module, self._limits.memory_bytes)
         if memory is not None:
-            self._runtime.functions.linker.define(store, *MEMORY, memory)
+            self._runtime.linker.define(store, *MEMORY, memory)
 
     def _guarded(self, start: Callable[[], _Ended]) -> Outcome | _Ended:
         try:
@@ -143,12 +154,13 @@ class Run:
             return self._why(error)
 
     def _ended(self, code: int) -> Outcome:
-        """Tell a program's own end; one that failed after it met a limit may want to know."""
+        """Tell a program's own end. One that fails after it met a limit has ended because of it."""
+        memory = self._runtime.memory.measure()
         met = self._met() if code else None
-        detail = f"the workload met its limit of {met[1]} before it failed" if met else ""
-        return Outcome(
-            ending=Ending.EXITED, code=code, detail=detail, memory_bytes=self._runtime.memory.measure()
-        )
+        if met is None:
+            return Outcome(ending=Ending.EXITED, code=code, memory_bytes=memory)
+        detail = f"the workload failed with exit code {code} after it met its limit of {met[1]}"
+        return Outcome(ending=met[0], code=code, detail=detail, hint=RAISE, memory_bytes=memory)
 
     def _met(self) -> tuple[Ending, str] | None:
         """Say which limit the workload was told of by an error that it could handle."""
@@ -185,7 +197,7 @@ class Run:
         met = self._met()
         if met and trap.trap_code != TrapCode.STACK_OVERFLOW:
             detail = f"{_trap_text(trap)}, after the workload met its limit of {met[1]}"
-            return Outcome(ending=met[0], detail=detail, hint="raise it with --limit …", memory_bytes=used)
+            return Outcome(ending=met[0], detail=detail, hint=RAISE, memory_bytes=used)
         return trapped(trap, self._limits, memory_bytes=used)
 
 

@@ -84,6 +84,11 @@ def shared_memory(store: Store, module: Module, limit_bytes: int) -> SharedMemor
     return None
 
 
+def no_threads(_argument: int) -> int:
+    """``wasi.thread-spawn`` before there is a workload that may use it."""
+    return REFUSED
+
+
 class ThreadGroup:
     """The threads of one workload. ``enter`` runs one of them: it takes the thread's number and its argument."""
 

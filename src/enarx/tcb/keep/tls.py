@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import select
 import socket
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.bindings.openssl.binding import Binding
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import SSL, crypto
@@ -178,3 +179,20 @@ def _why(connection: SSL.Connection, error: Exception) -> str:
         return str(Binding.ffi.string(lib.X509_verify_cert_error_string(verdict)).decode())
     reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
     return ", ".join(str(reason[-1]) for reason in reasons) or str(error.args[-1] if error.args else error)
+
+
+def rehearse(now: datetime) -> None:
+    """Shake hands with ourselves in memory, so that everything that is loaded on first use is loaded now."""
+    credential = self_signed("rehearsal", now=now)
+    server = SSL.Connection(server_context(credential), None)
+    server.set_accept_state()
+    roots = credential.chain[0].public_bytes(serialization.Encoding.PEM)
+    client = SSL.Connection(client_context(credential, roots), None)
+    client.set_connect_state()
+    _expect(client, "rehearsal")
+    for _ in range(3):
+        for end, other in ((client, server), (server, client)):
+            with contextlib.suppress(SSL.WantReadError):
+                end.do_handshake()
+            with contextlib.suppress(SSL.WantReadError):
+                other.bio_write(end.bio_read(1 << 16))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from wasmtime import Engine, FuncType, Linker, Module, Store, Trap, ValType, WasmtimeError
 from wasmtime import _ffi as ffi
@@ -51,45 +51,49 @@ Function = Callable[..., int | None]
 
 
 class HostFunctions:
-    """Functions of ours under the names that a guest imports, and what ended the guest if one of them did."""
+    """Functions of ours under the names that a guest imports, and what ended the guest if one of them did.
 
-    def __init__(self, engine: Engine, memory: GuestMemory) -> None:
-        self.linker = Linker(engine)
+    Defining one makes machine code, which a confined process cannot; giving it another body or linking it does not.
+    """
+
+    def __init__(self, memory: GuestMemory) -> None:
         self.failure: BaseException | None = None
         self._memory = memory
-        self._alive: list[object] = []
+        self._defined: dict[tuple[str, str], _Defined] = {}
 
-    def define(self, module: str, name: str, signature: str, function: Function, *, result: bool = True) -> None:
+    def define(
+        self, module: str, name: str, signature: str, function: Function, *, result: bool = True
+    ) -> None:
         """Define ``module.name``; ``signature`` has ``i`` for each 32-bit and ``I`` for each 64-bit parameter."""
-        types = [ValType.i32() if letter == "i" else ValType.i64() for letter in signature]
-        functype = FuncType(types, [ValType.i32()] if result else [])
-        callback = _Callback(self._guarded(function, [_M32 if letter == "i" else _M64 for letter in signature]))
-        self._alive += [callback, functype]
-        place, entry = module.encode(), name.encode()
-        error = _define(
-            ctypes.cast(self.linker.ptr(), ctypes.c_void_p),
-            place,
-            len(place),
-            entry,
-            len(entry),
-            ctypes.cast(functype.ptr(), ctypes.c_void_p),
-            callback,
-            None,
-            None,
-        )
-        if error:
-            raise EnarxError(f"the engine refuses the host function {module}.{name}")
+        body = _Body([_M32 if letter == "i" else _M64 for letter in signature], function)
+        self._defined[module, name] = _Defined(signature, result, body, _Callback(self._guarded(body)))
 
-    def _guarded(self, function: Function, masks: list[int]) -> Callable[..., int | None]:
-        """Wrap ``function`` so that it takes its arguments from the slots and no exception leaves it."""
-        call = _spread(function, masks)
+    def replace(self, module: str, name: str, function: Function) -> None:
+        """Let ``function`` be what ``module.name`` does from now on."""
+        self._defined[module, name].body.set(function)
+
+    def link(self, engine: Engine, *, without: str = "") -> Linker:
+        """Give a linker for ``engine`` that has all functions but those of the module ``without``."""
+        linker = Linker(engine)
+        target = ctypes.cast(linker.ptr(), ctypes.c_void_p)
+        for (module, name), it in self._defined.items():
+            if module != without:
+                place, entry = module.encode(), name.encode()
+                functype = it.functype()  # a type belongs to the first engine that it meets
+                kind = ctypes.cast(functype.ptr(), ctypes.c_void_p)
+                if _define(target, place, len(place), entry, len(entry), kind, it.callback, None, None):
+                    raise EnarxError(f"the engine refuses the host function {module}.{name}")
+        return linker
+
+    def _guarded(self, body: _Body) -> Callable[..., int | None]:
+        """Wrap ``body`` so that it takes its arguments from the slots and no exception leaves it."""
         memory = self._memory
 
         def callback(_environment: int, caller: int, slots: Any, _count: int) -> int | None:
             try:
                 if not memory.size:
                     _attach(memory, caller)
-                slots[0] = call(slots)
+                slots[0] = body.call(slots)
             except WasiError as error:
                 slots[0] = error.errno
             except OSError as error:
@@ -100,6 +104,31 @@ class HostFunctions:
             return None
 
         return callback
+
+
+class _Defined(NamedTuple):
+    signature: str
+    result: bool
+    body: _Body
+    callback: Any
+    """Lives as long as a guest can call it."""
+
+    def functype(self) -> FuncType:
+        types = [ValType.i32() if letter == "i" else ValType.i64() for letter in self.signature]
+        return FuncType(types, [ValType.i32()] if self.result else [])
+
+
+class _Body:
+    """What a host function does at the moment."""
+
+    __slots__ = ("_masks", "call")
+
+    def __init__(self, masks: list[int], function: Function) -> None:
+        self._masks = masks
+        self.set(function)
+
+    def set(self, function: Function) -> None:
+        self.call = _spread(function, self._masks)
 
 
 def _spread(function: Function, masks: list[int]) -> Callable[[Any], int | None]:
@@ -116,7 +145,9 @@ def _spread(function: Function, masks: list[int]) -> Callable[[Any], int | None]
         case [a, b, c, d]:
             return lambda slots: function(slots[0] & a, slots[2] & b, slots[4] & c, slots[6] & d)
         case [a, b, c, d, e]:
-            return lambda slots: function(slots[0] & a, slots[2] & b, slots[4] & c, slots[6] & d, slots[8] & e)
+            return lambda slots: function(
+                slots[0] & a, slots[2] & b, slots[4] & c, slots[6] & d, slots[8] & e
+            )
     places = [(2 * index, mask) for index, mask in enumerate(masks)]
     return lambda slots: function(*[slots[place] & mask for place, mask in places])
 
@@ -132,7 +163,10 @@ def _attach(memory: GuestMemory, caller: int) -> None:
     if kind == ffi.WASMTIME_EXTERN_SHAREDMEMORY.value:
         shared = found.of.sharedmemory
         memory.attach(
-            lambda: (_address(ffi.wasmtime_sharedmemory_data(shared)), ffi.wasmtime_sharedmemory_data_size(shared))
+            lambda: (
+                _address(ffi.wasmtime_sharedmemory_data(shared)),
+                ffi.wasmtime_sharedmemory_data_size(shared),
+            )
         )
     elif kind == ffi.WASMTIME_EXTERN_MEMORY.value:
         context, own = ffi.wasmtime_caller_context(pointer), found.of.memory
@@ -183,12 +217,12 @@ def self_test(engine: Engine) -> None:
     def end(code: int) -> int:
         raise _Ended(code)
 
-    functions = HostFunctions(engine, GuestMemory())
+    functions = HostFunctions(GuestMemory())
     functions.define("t", "f", "iIii", record(1000))
     functions.define("t", "g", "iiiiiIIii", record(337))
     functions.define("t", "h", "i", end, result=False)
     store = Store(engine)
-    exports = functions.linker.instantiate(store, Module(engine, SELF_TEST_MODULE)).exports(store)
+    exports = functions.link(engine).instantiate(store, Module(engine, SELF_TEST_MODULE)).exports(store)
     total = exports["run"](store)  # type: ignore[operator]
     try:
         exports["end"](store)  # type: ignore[operator]

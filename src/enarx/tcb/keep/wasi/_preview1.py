@@ -389,8 +389,9 @@ class Preview1:
 
     def path_readlink(self, fd: int, path: int, size: int, pointer: int, space: int, result: int) -> int:
         directory = self._directory(fd, Rights.PATH_READLINK)
+        view = self._memory.slice(pointer, space)
         target = directory.readlink(self._memory.text(path, size))[:space]
-        self._memory.write(pointer, target)
+        view[: len(target)] = target
         self._memory.write_u32(result, len(target))
         return 0
 

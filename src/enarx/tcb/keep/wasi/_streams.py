@@ -85,6 +85,10 @@ class Socket(Descriptor):
             return Readiness(1 if write else available(fd), bool(hangup))
         return None
 
+    def accept(self, flags: FdFlags) -> Descriptor:
+        """Refuse: only a listener accepts."""
+        raise WasiError(Errno.INVAL)
+
     def waitable(self) -> int:
         """Give the socket's descriptor."""
         return self._sock.fileno()

@@ -24,7 +24,7 @@ def engine() -> Engine:
 
 def call(engine: Engine, function: Any, signature: str = "ii") -> tuple[int, HostFunctions]:
     """Let a guest call ``function`` with 1, 2, … and give what it got."""
-    functions = HostFunctions(engine, GuestMemory())
+    functions = HostFunctions(GuestMemory())
     functions.define("t", "f", signature, function)
     params = " ".join("i32" if letter == "i" else "i64" for letter in signature)
     arguments = " ".join(
@@ -33,7 +33,7 @@ def call(engine: Engine, function: Any, signature: str = "ii") -> tuple[int, Hos
     text = f"""(module (import "t" "f" (func $f (param {params}) (result i32))) (memory (export "memory") 1)
                (func (export "run") (result i32) (call $f {arguments})))"""
     store = Store(engine)
-    run = functions.linker.instantiate(store, Module(engine, text)).exports(store)["run"]
+    run = functions.link(engine).instantiate(store, Module(engine, text)).exports(store)["run"]
     return run(store), functions  # type: ignore[operator]
 
 
@@ -58,7 +58,12 @@ def test_an_errno_is_the_result(engine: Engine) -> None:
 
 @pytest.mark.parametrize(
     ("system", "expected"),
-    [(errno.EPIPE, Errno.PIPE), (errno.EAGAIN, Errno.AGAIN), (errno.ECONNRESET, Errno.CONNRESET), (9999, Errno.IO)],
+    [
+        (errno.EPIPE, Errno.PIPE),
+        (errno.EAGAIN, Errno.AGAIN),
+        (errno.ECONNRESET, Errno.CONNRESET),
+        (9999, Errno.IO),
+    ],
 )
 def test_an_error_of_the_system_becomes_its_errno(engine: Engine, system: int, expected: Errno) -> None:
     def function(*_: int) -> int:
@@ -69,7 +74,7 @@ def test_an_error_of_the_system_becomes_its_errno(engine: Engine, system: int, e
 
 @pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt, SystemExit, MemoryError])
 def test_any_other_exception_ends_the_guest_and_is_kept(engine: Engine, kind: type[BaseException]) -> None:
-    functions = HostFunctions(engine, GuestMemory())
+    functions = HostFunctions(GuestMemory())
 
     def function(*_: int) -> int:
         raise kind("boom")
@@ -77,14 +82,14 @@ def test_any_other_exception_ends_the_guest_and_is_kept(engine: Engine, kind: ty
     functions.define("t", "f", "", function)
     text = '(module (import "t" "f" (func $f (result i32))) (func (export "run") (drop (call $f))))'
     store = Store(engine)
-    run = functions.linker.instantiate(store, Module(engine, text)).exports(store)["run"]
+    run = functions.link(engine).instantiate(store, Module(engine, text)).exports(store)["run"]
     with pytest.raises((Trap, WasmtimeError)):
         run(store)  # type: ignore[operator]
     assert isinstance(functions.failure, kind)
 
 
 def test_the_first_failure_is_kept(engine: Engine) -> None:
-    functions = HostFunctions(engine, GuestMemory())
+    functions = HostFunctions(GuestMemory())
     functions.failure = first = RuntimeError("first")
 
     def function(*_: int) -> int:
@@ -93,10 +98,30 @@ def test_the_first_failure_is_kept(engine: Engine) -> None:
     functions.define("t", "f", "", function)
     text = '(module (import "t" "f" (func $f (result i32))) (func (export "run") (drop (call $f))))'
     store = Store(engine)
-    run = functions.linker.instantiate(store, Module(engine, text)).exports(store)["run"]
+    run = functions.link(engine).instantiate(store, Module(engine, text)).exports(store)["run"]
     with pytest.raises((Trap, WasmtimeError)):
         run(store)  # type: ignore[operator]
     assert functions.failure is first
+
+
+def test_a_replaced_body_is_what_a_linked_guest_calls(engine: Engine) -> None:
+    functions = HostFunctions(GuestMemory())
+    functions.define("t", "f", "", lambda: 1)
+    text = '(module (import "t" "f" (func $f (result i32))) (func (export "run") (result i32) (call $f)))'
+    store = Store(engine)
+    run = functions.link(engine).instantiate(store, Module(engine, text)).exports(store)["run"]
+    assert run(store) == 1  # type: ignore[operator]
+    functions.replace("t", "f", lambda: 2)
+    assert run(store) == 2  # type: ignore[operator]
+
+
+def test_a_module_left_out_does_not_link(engine: Engine) -> None:
+    functions = HostFunctions(GuestMemory())
+    functions.define("t", "f", "", lambda: 1)
+    with pytest.raises(WasmtimeError, match="unknown import"):
+        functions.link(engine, without="t").instantiate(
+            Store(engine), Module(engine, '(module (import "t" "f" (func (result i32))))')
+        )
 
 
 def test_self_test_passes_here(engine: Engine) -> None:
