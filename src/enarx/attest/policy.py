@@ -11,12 +11,12 @@ import dataclasses
 import hashlib
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from enarx.attest.checks import Ledger
+from enarx.attest.checks import Ledger, Outcome
 from enarx.attest.claims import Revocation, Tee, Verified
 from enarx.attest.errors import PolicyDenied, PolicyError
 from enarx.attest.rules import (
@@ -87,12 +87,18 @@ class Policy:
 
     name: str
     sections: Mapping[Tee, TeeRules]
+    digest: bytes = field(init=False)
+    """SHA-256 over the meaning: the same for a file and for the same rules made in code."""
+    _plan: Mapping[Tee, tuple[tuple[str, Key, Rule], ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.sections:
-            raise PolicyError(
-                "the policy has no section, so it accepts nothing", hint="add a section such as [snp]"
-            )
+            raise PolicyError("the policy has no section: it accepts nothing", hint="add one, such as [snp]")
+        plan = {tee: tuple(_walk(rules, f"policy.{tee.value}")) for tee, rules in self.sections.items()}
+        lines = sorted(f"{name} = {rule}" for steps in plan.values() for name, _, rule in steps)
+        digest = hashlib.sha256("\n".join(["enarx policy 1", *lines]).encode()).digest()
+        object.__setattr__(self, "_plan", MappingProxyType(plan))
+        object.__setattr__(self, "digest", digest)
 
     @classmethod
     def parse(cls, text: str, tees: Iterable[TeeVerifier]) -> Self:
@@ -120,74 +126,55 @@ class Policy:
             sections[tee] = _load(rules, values, section)
         return cls(name=name, sections=MappingProxyType(sections))
 
-    @property
-    def digest(self) -> bytes:
-        """SHA-256 over the meaning: the same for a file and for the same rules made in code."""
-        lines = [
-            f"{name} = {rule}"
-            for tee, rules in self.sections.items()
-            for name, _, rule in _walk(rules, tee.value)
-        ]
-        return hashlib.sha256("\n".join(["enarx policy 1", *sorted(lines)]).encode()).digest()
-
     def appraise(self, verified: Verified, ledger: Ledger) -> None:
         """Judge every rule of the section and record each. Raises ``PolicyDenied`` with all that failed."""
-        rules = self.sections.get(verified.tee)
-        accepted = frozenset(self.sections)
-        if not ledger.judge(
+        start = len(ledger)
+        ledger.judge(
             "policy.tee",
-            rules is not None,
-            expected=accepted,
+            verified.tee in self.sections,
+            expected=frozenset(self.sections),
             found=verified.tee,
-            advice=f"add a section [{verified.tee.value}] if this kind of evidence is to be accepted",
-        ):
-            raise PolicyDenied(ledger.checks()[-1:], ledger.checks())
-        failures: list[int] = []
-        for name, meta, rule in _walk(rules, f"policy.{verified.tee.value}"):
-            value = attrgetter(meta.path)(verified)
-            if not _judge(rule, value, name, meta, ledger):
-                failures.append(len(ledger) - 1)
+            advice="add a section of this name if this kind of evidence is to be accepted",
+        )
+        for name, meta, rule in self._plan.get(verified.tee, ()):
+            _judge(rule, attrgetter(meta.path)(verified), name, meta, ledger)
+        checks = ledger.checks()
+        failures = [check for check in checks[start:] if check.outcome is Outcome.FAILED]
         if failures:
-            checks = ledger.checks()
-            raise PolicyDenied([checks[at] for at in failures], checks)
+            raise PolicyDenied(failures, checks)
 
     def lint(self) -> list[str]:
         """List what is probably a mistake: useless minimums, contradictions, checks switched off."""
         return [found for tee, rules in self.sections.items() for found in _lint(rules, tee.value)]
 
 
-def _judge(rule: Rule, value: Any, name: str, meta: Key, ledger: Ledger) -> bool:
-    if isinstance(rule, Each):
-        each = [
-            ledger.judge(
-                f"{name}.{part}",
-                one.admits(value.get(part)),
-                field=tuple(f"{field}.{part}" for field in meta.fields),
-                expected=one,
-                found=value.get(part),
-                advice=meta.advice,
-            )
-            for part, one in rule.rules.items()
-        ]
-        return all(each)
-    return ledger.judge(
-        name, rule.admits(value), field=meta.fields, expected=rule, found=value, advice=meta.advice
-    )
+def _judge(rule: Rule, value: Any, name: str, meta: Key, ledger: Ledger) -> None:
+    if not isinstance(rule, Each):
+        ledger.judge(
+            name, rule.admits(value), field=meta.fields, expected=rule, found=value, advice=meta.advice
+        )
+        return
+    for part, one in rule.rules.items():
+        found = value.get(part)
+        fields = tuple(f"{whole}.{part}" for whole in meta.fields)
+        ledger.judge(
+            f"{name}.{part}", one.admits(found), field=fields, expected=one, found=found, advice=meta.advice
+        )
 
 
 def _load(rules: type[Any], values: object, where: str) -> Any:
     if not isinstance(values, dict):
         raise PolicyError(f"{where}: expected a table, found {values!r}")
-    keys: dict[str, Key] = {field.name: field.metadata["key"] for field in dataclasses.fields(rules)}
+    keys: dict[str, Key] = {declared.name: declared.metadata["key"] for declared in dataclasses.fields(rules)}
     made: dict[str, Any] = {}
     for name, value in values.items():
         if name not in keys:
             raise PolicyError(f"{where}.{name}: unknown key", hint=f"keys are {', '.join(sorted(keys))}")
         made[name] = _rule(keys[name], value, f"{where}.{name}")
-    for field in dataclasses.fields(rules):
-        if field.default is dataclasses.MISSING and field.name not in made:
+    for declared in dataclasses.fields(rules):
+        if declared.default is dataclasses.MISSING and declared.name not in made:
             raise PolicyError(
-                f"{where}.{field.name}: missing", hint='name the accepted values, or write "any"'
+                f"{where}.{declared.name}: missing", hint='name the accepted values, or write "any"'
             )
     if not made:
         raise PolicyError(f"{where}: an empty table asks for nothing")
@@ -208,7 +195,7 @@ def _rule(meta: Key, value: object, where: str) -> Any:
         raise PolicyError(f"{where}: {error}", hint=error.hint) from None
 
 
-def _walk(rules: Any, name: str, path: str = "", field: str = "") -> Iterator[tuple[str, Key, Rule]]:
+def _walk(rules: Any, name: str, path: str = "", prefix: str = "") -> Iterator[tuple[str, Key, Rule]]:
     """Give every rule that is set, with its dotted name and a key whose path starts at ``Verified``."""
     for declared in dataclasses.fields(rules):
         rule = getattr(rules, declared.name)
@@ -216,7 +203,7 @@ def _walk(rules: Any, name: str, path: str = "", field: str = "") -> Iterator[tu
             continue
         meta: Key = declared.metadata["key"]
         full = dataclasses.replace(
-            meta, path=path + meta.path, fields=tuple(field + one for one in meta.fields)
+            meta, path=path + meta.path, fields=tuple(prefix + one for one in meta.fields)
         )
         if meta.table is not None:
             yield from _walk(rule, f"{name}.{declared.name}", f"{full.path}.", f"{full.fields[0]}.")

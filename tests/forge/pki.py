@@ -1,0 +1,138 @@
+"""Certificates and revocation lists with anything in them, signed with real keys: vendors as an attacker
+would play them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
+"""Everything is issued here."""
+NOW = datetime(2025, 1, 1, tzinfo=UTC)
+"""When the tests verify."""
+END = datetime(2030, 1, 1, tzinfo=UTC)
+
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+_PSS = padding.PSS(mgf=padding.MGF1(hashes.SHA384()), salt_length=48)
+
+
+@cache
+def rsa_key(label: str) -> rsa.RSAPrivateKey:
+    """One RSA key a label and test run. 2048 bits, because they are made quickly."""
+    del label
+    return rsa.generate_private_key(65537, 2048)
+
+
+@cache
+def ec_key(label: str, curve: type[ec.EllipticCurve] = ec.SECP384R1) -> ec.EllipticCurvePrivateKey:
+    """One elliptic-curve key a label and test run."""
+    del label
+    return ec.generate_private_key(curve())
+
+
+def amd_name(common_name: str) -> x509.Name:
+    """A name as AMD writes it."""
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "Engineering"),
+            x509.NameAttribute(NameOID.COUNTRY_NAME, "US"),
+            x509.NameAttribute(NameOID.LOCALITY_NAME, "Santa Clara"),
+            x509.NameAttribute(NameOID.STATE_OR_PROVINCE_NAME, "CA"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Advanced Micro Devices"),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+        ]
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cert:
+    """A certificate to be made. ``issuer=None``: self-signed."""
+
+    name: x509.Name
+    key: Key
+    issuer: Cert | None = None
+    ca: bool | None = True
+    """``None``: no basic constraints."""
+    path_length: int | None = None
+    cert_sign: bool | None = None
+    """keyCertSign; by default as ``ca``."""
+    crl_sign: bool = True
+    not_before: datetime = EPOCH
+    not_after: datetime = END
+    serial: int = 0x10000
+    extensions: Sequence[tuple[str, bool, bytes]] = ()
+    signer: Key | None = None
+    """Whose key really signs; by default the issuer's."""
+    pkcs1: bool = False
+    """Sign with PKCS #1 v1.5 where an RSA key signs."""
+
+    def but(self, **changes: Any) -> Cert:
+        """The same with changes."""
+        return replace(self, **changes)
+
+    @property
+    def der(self) -> bytes:
+        """Make it."""
+        issuer = self.issuer or self
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(self.name)
+            .issuer_name(issuer.name)
+            .public_key(self.key.public_key())
+            .serial_number(self.serial)
+            .not_valid_before(self.not_before)
+            .not_valid_after(self.not_after)
+        )
+        if self.ca is not None:
+            builder = builder.add_extension(x509.BasicConstraints(self.ca, self.path_length), critical=True)
+            usage = x509.KeyUsage(
+                digital_signature=False,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                key_cert_sign=self.ca if self.cert_sign is None else self.cert_sign,
+                crl_sign=self.crl_sign,
+                encipher_only=False,
+                decipher_only=False,
+            )
+            builder = builder.add_extension(usage, critical=True)
+        for oid, critical, value in self.extensions:
+            builder = builder.add_extension(
+                x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), critical=critical
+            )
+        key = self.signer or issuer.key
+        padded = None if self.pkcs1 or not isinstance(key, rsa.RSAPrivateKey) else _PSS
+        return builder.sign(key, hashes.SHA384(), rsa_padding=padded).public_bytes(Encoding.DER)
+
+    def crl(
+        self,
+        *revoked: int,
+        this_update: datetime = NOW - timedelta(days=10),
+        next_update: datetime = NOW + timedelta(days=10),
+        signer: Key | None = None,
+    ) -> bytes:
+        """Make a revocation list of this authority, in DER."""
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.name)
+            .last_update(this_update)
+            .next_update(next_update)
+            .add_extension(x509.CRLNumber(1), critical=False)
+        )
+        for serial in revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(EPOCH).build()
+            builder = builder.add_revoked_certificate(entry)
+        key = signer or self.key
+        padded = _PSS if isinstance(key, rsa.RSAPrivateKey) else None
+        return builder.sign(key, hashes.SHA384(), rsa_padding=padded).public_bytes(Encoding.DER)
