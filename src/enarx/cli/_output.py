@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from typing import TextIO
@@ -51,6 +50,8 @@ class Output:
         return code
 
     def _document(self, document: Mapping[str, object]) -> None:
+        import json  # here, because most commands print text
+
         print(json.dumps(document), file=self.documents, flush=True)
 
     def _say(self, line: str) -> None:

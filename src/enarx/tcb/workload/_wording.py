@@ -7,10 +7,21 @@ from collections.abc import Iterable
 
 def nearest(found: object, known: Iterable[str]) -> str:
     """Give advice to somebody who wrote ``found`` where one of ``known`` was wanted."""
-    from difflib import get_close_matches  # only errors need it, and it is slow to load
+    if isinstance(found, str) and len(found) <= 40:
+        name = min(known, key=lambda name: _distance(found, name))
+        if _distance(found, name) <= (len(name) + 1) // 2:
+            return f"did you mean `{name}`?"
+    return f"known are {', '.join(known)}"
 
-    near = get_close_matches(found, list(known), n=1) if isinstance(found, str) else []
-    return f"did you mean `{near[0]}`?" if near else f"known are {', '.join(known)}"
+
+def _distance(one: str, other: str) -> int:
+    """How many characters to insert, remove or replace."""
+    row = list(range(len(other) + 1))
+    for left, char in enumerate(one, 1):
+        above, row = row, [left]
+        for at, match in enumerate(other):
+            row.append(min(above[at] + (char != match), above[at + 1] + 1, row[at] + 1))
+    return row[-1]
 
 
 def kind_of(value: object) -> str:
