@@ -32,10 +32,8 @@ from enarx.tcb.keep.lockdown._syscalls import call, prctl
 
 COMPONENT_FILES: Final = _namespaces.WORK
 """Where the file system of a component is, when its root was emptied."""
-WORK_BYTES: Final = 1 << 30
-WORK_FILES: Final = 1 << 14
-DESCRIPTORS: Final = 4096
-THREADS: Final = 4096
+WORK_BYTES, WORK_FILES = 1 << 30, 1 << 14
+DESCRIPTORS, THREADS = 4096, 4096
 
 
 class Step(Enum):

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from enarx.tcb.keep.lockdown import Profile, Result, confine, isolate, seal_code
+from enarx.tcb.keep.lockdown import Profile, confine, isolate, seal_code
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -22,12 +22,9 @@ def main(arguments: Sequence[str]) -> None:
         os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
     results += confine(profile)
     results.append(seal_code())
-    os.write(1, json.dumps([_told(result) for result in results]).encode())
+    answer = [{"step": one.step.value, "applied": one.applied, "detail": one.detail} for one in results]
+    os.write(1, json.dumps(answer).encode())
     os._exit(0)
-
-
-def _told(result: Result) -> dict[str, object]:
-    return {"step": result.step.value, "applied": result.applied, "detail": result.detail}
 
 
 if __name__ == "__main__":

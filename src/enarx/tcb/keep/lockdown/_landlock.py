@@ -20,9 +20,8 @@ def restrict(allowed: str | None) -> str:
     """Deny everything that this kernel's Landlock can deny, but plain files beneath ``allowed``."""
     version = call("landlock_create_ruleset", None, 0, 1)
     files = sum(rights for since, rights in _FILE_RIGHTS.items() if since <= version)
-    attributes = struct.pack(
-        "=QQQ", files, _TCP_RIGHTS if version >= 4 else 0, _SCOPES if version >= 6 else 0
-    )
+    tcp, scopes = _TCP_RIGHTS * (version >= 4), _SCOPES * (version >= 6)
+    attributes = struct.pack("=QQQ", files, tcp, scopes)
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     ruleset = call("landlock_create_ruleset", create_string_buffer(attributes, 24), size, 0)
     try:

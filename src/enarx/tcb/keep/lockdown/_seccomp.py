@@ -16,10 +16,7 @@ from typing import Final
 
 from enarx.tcb.keep.lockdown._syscalls import MACHINE, NUMBERS, PR_GET_NAME, PR_SET_MDWE, PR_SET_NAME, call
 
-ALLOW: Final = 0x7FFF_0000
-KILL: Final = 0x8000_0000
-EPERM: Final = 0x0005_0001
-ENOSYS: Final = 0x0005_0026
+ALLOW, KILL, EPERM, ENOSYS = 0x7FFF_0000, 0x8000_0000, 0x0005_0001, 0x0005_0026
 
 # Streams that were handed in, waiting, memory, signals, threads, clocks: what Python and the engine live on.
 _ALWAYS: Final = """
@@ -71,14 +68,9 @@ _CHECKS: Final[Mapping[str, Sequence[Check]]] = {
     "prctl": [Check(0, [PR_SET_NAME, PR_GET_NAME, PR_SET_MDWE])],
     "seccomp": [Check(0, [1]), Check(2, [1])],  # one more filter, for all threads
 }
-_ARCHITECTURES: Final = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
-_LOAD, _AND, _JEQ, _JGE, _RET = (
-    0x20,
-    0x54,
-    0x15,
-    0x35,
-    0x06,
-)  # BPF_LD|W|ABS, ALU|AND|K, JMP|JEQ|K, JMP|JGE|K, RET|K
+_ARCHITECTURE: Final = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}.get(MACHINE, 0)
+# BPF_LD|W|ABS, ALU|AND|K, JMP|JEQ|K, JMP|JGE|K, RET|K
+_LOAD, _AND, _JEQ, _JGE, _RET = 0x20, 0x54, 0x15, 0x35, 0x06
 _NR, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; both architectures are little-endian
 
 
@@ -91,25 +83,14 @@ def _rule(number: int, checks: Iterable[Check], verdict: int) -> list[bytes]:
     body: list[bytes] = []
     for check in checks:
         jumps = [_op(_JEQ, value, true=len(check.values) - at) for at, value in enumerate(check.values)]
-        body += [
-            _op(_LOAD, _ARGUMENTS + 4 * check.half),
-            _op(_AND, check.mask),
-            *jumps,
-            _op(_RET, check.otherwise),
-        ]
+        body += [_op(_LOAD, _ARGUMENTS + 4 * check.half), _op(_AND, check.mask)]
+        body += [*jumps, _op(_RET, check.otherwise)]
     return [_op(_JEQ, number, false=len(body) + 1), *body, _op(_RET, verdict)]
 
 
 def _install(rules: Iterable[tuple[str, Iterable[Check], int]], default: int) -> str:
     """Bind every thread of this process for ever to the first of ``rules`` (name, checks, verdict) that fits."""
-    if MACHINE not in _ARCHITECTURES:
-        raise OSError(38, f"no list of system calls for {MACHINE}")
-    program = [
-        _op(_LOAD, _ARCH),
-        _op(_JEQ, _ARCHITECTURES[MACHINE], true=1),
-        _op(_RET, KILL),
-        _op(_LOAD, _NR),
-    ]
+    program = [_op(_LOAD, _ARCH), _op(_JEQ, _ARCHITECTURE, true=1), _op(_RET, KILL), _op(_LOAD, _NR)]
     if MACHINE == "x86_64":
         program += [_op(_JGE, 0x4000_0000, false=1), _op(_RET, KILL)]  # the numbers of x32
     for name, checks, verdict in rules:
@@ -125,13 +106,12 @@ def _install(rules: Iterable[tuple[str, Iterable[Check], int]], default: int) ->
 def allow_only(*, files: bool) -> str:
     """Refuse every system call but those of a keep, with those for files or without."""
     plain = (_ALWAYS + _FILES if files else _ALWAYS).split()
-    itself = Check(0, [os.getpid()])
     return _install(
         [
             *((name, (), ALLOW) for name in plain),
             *((name, (), KILL) for name in _NEVER.split()),
             ("clone3", (), ENOSYS),
-            ("tgkill", [itself], ALLOW),
+            ("tgkill", [Check(0, [os.getpid()])], ALLOW),
             *((name, checks, ALLOW) for name, checks in _CHECKS.items() if name not in plain),
         ],
         default=EPERM,

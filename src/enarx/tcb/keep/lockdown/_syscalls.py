@@ -35,10 +35,8 @@ unshare 272 97, setns 308 268, mount 165 40, umount2 166 39, pivot_root 155 41, 
 landlock_create_ruleset 444 444, landlock_add_rule 445 445, landlock_restrict_self 446 446, close_range 436 436
 """
 _COLUMN: Final = {"x86_64": 1, "aarch64": 2}.get(MACHINE, 0)
-_ROWS: Final = [row.split() for row in _TABLE.split(",")]
-NUMBERS: Final[Mapping[str, int]] = {
-    row[0]: int(row[_COLUMN]) for row in _ROWS if _COLUMN and row[_COLUMN] != "-"
-}
+_ROWS: Final = [row.split() for row in _TABLE.split(",") if _COLUMN]
+NUMBERS: Final[Mapping[str, int]] = {row[0]: int(row[_COLUMN]) for row in _ROWS if row[_COLUMN] != "-"}
 """What this machine's kernel calls them; a name that it does not have is absent."""
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_CAPBSET_DROP = 1, 4, 15, 16, 24
