@@ -93,6 +93,11 @@ class Server:
     def __init__(self, process: subprocess.Popen[bytes], port: int, prot: str) -> None:
         self.process, self.port, self.prot = process, port, prot
 
+    def finished(self, timeout_s: float = 20) -> tuple[int, str]:
+        """Wait for the end; gives exit code and standard error."""
+        _, stderr = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode, stderr.decode()
+
     def connect(self, timeout_s: float = 10) -> socket.socket:
         """A new connection; over TLS without a check of the certificate, which is the keep's own."""
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)
