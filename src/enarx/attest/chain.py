@@ -5,6 +5,7 @@ Check names are formed from the prefix the TEE passes: ``snp.chain.signature``, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -211,16 +212,7 @@ def parse_revocation_list(der: bytes) -> RevocationList:
     if at.small("version") != 1 or read_algorithm(at) is not algorithm or at.peek() != Tag.SEQUENCE:
         raise at.bad("not a version 2 list, or its signature algorithms differ")
     issuer, this_update, next_update = at.any()[2], at.time("this update"), at.time("next update")
-    revoked: set[int] = set()
-    if at.peek() == Tag.SEQUENCE:
-        entries = at.inside(Tag.SEQUENCE, "entries")
-        while entries.more():
-            entry = entries.inside(Tag.SEQUENCE, "entry")
-            revoked.add(entry.integer("serial"))
-            entry.time("date")
-            if entry.more():
-                entry.inside(Tag.SEQUENCE, "extensions")
-            entry.end()
+    revoked = _serials(at.take(Tag.SEQUENCE, "entries")) if at.peek() == Tag.SEQUENCE else frozenset()
     extensions = read_extensions(at.inside(0xA0, "extensions")) if at.more() else {}
     at.end()
     for oid, extension in extensions.items():
@@ -234,10 +226,39 @@ def parse_revocation_list(der: bytes) -> RevocationList:
         issuer=issuer,
         this_update=this_update,
         next_update=next_update,
-        revoked=frozenset(revoked),
+        revoked=revoked,
         algorithm=algorithm,
         signature=signature,
     )
+
+
+_ENTRY: Final = re.compile(rb"\x30([\x00-\x7f])\x02([\x01-\x20])", re.DOTALL)
+_DATE: Final = re.compile(rb"(?:\x17\x0d\d{12}|\x18\x0f\d{14})Z(?:\x30([\x00-\x7f]))?", re.DOTALL)
+
+
+def _serials(entries: bytes) -> frozenset[int]:
+    """The serial numbers in a list's entries, which may be thousands: SEQUENCE {INTEGER, time, extensions}.
+
+    Entries of 128 bytes and more are refused: they are of lists that speak for other authorities.
+    """
+    found: set[int] = set()
+    at = 0
+    while at < len(entries):
+        head = _ENTRY.match(entries, at)
+        if head is None:
+            break
+        start = head.end()
+        end, stop = at + 2 + head[1][0], start + head[2][0]
+        date = _DATE.match(entries, stop, end)
+        rest = 0 if date is None or date[1] is None else date[1][0]
+        shortest = stop - start == 1 or not (entries[start] == 0 and entries[start + 1] < 0x80)
+        if date is None or date.end() + rest != end or end > len(entries) or not shortest:
+            break
+        found.add(int.from_bytes(entries[start:stop], "big", signed=True))
+        at = end
+    if at != len(entries):
+        raise MalformedCollateral(f"revocation list: no entry that is understood at {at:#x} of the entries")
+    return frozenset(found)
 
 
 def verify_not_revoked(

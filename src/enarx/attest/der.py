@@ -86,6 +86,12 @@ class Der:
 
     def take(self, tag: int, field: str) -> bytes:
         """Take the value of one element that must have ``tag``."""
+        data, start = self._data, self._at + 2
+        if start <= self._end and data[start - 2] == tag and data[start - 1] < 0x80:  # most are short
+            at = start + data[start - 1]
+            if at <= self._end and tag & 0x1F != 0x1F:
+                self._at = at
+                return data[start:at]
         if self.peek() != tag:
             raise self.bad(f"{field} has tag {self.peek()}, expected {tag}")
         return self.any()[1]
@@ -150,9 +156,18 @@ class Der:
             raise self.bad(f"{field} is not a time in the form of RFC 5280")
         century = b"" if size == 14 else (b"19" if digits[:2] >= b"50" else b"20")
         text = century + digits
-        month, day, hour, minute, second = (int(text[at : at + 2]) for at in range(4, 14, 2))
+        number = int(text)
+        date, clock = divmod(number, 1_000_000)
         try:
-            return datetime(int(text[:4]), month, day, hour, minute, second, tzinfo=UTC)
+            return datetime(
+                date // 10000,
+                date // 100 % 100,
+                date % 100,
+                clock // 10000,
+                clock // 100 % 100,
+                clock % 100,
+                tzinfo=UTC,
+            )
         except ValueError:
             raise self.bad(f"{field} is no time of the calendar") from None
 

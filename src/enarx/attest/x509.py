@@ -178,6 +178,7 @@ def _common_name(name: bytes) -> str:
     return dict(name_attributes(name)).get("2.5.4.3", "")
 
 
+@lru_cache(maxsize=256)
 def load_public_key(spki: bytes) -> PublicKey:
     """Make a key from a SubjectPublicKeyInfo. Raises ``MalformedCollateral`` for a kind that vendors do not
     use.

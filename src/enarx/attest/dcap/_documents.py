@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from operator import itemgetter
 from typing import Any, Final, TypeVar
@@ -195,18 +195,12 @@ def _split(data: bytes, name: str) -> tuple[bytes, bytes, object]:
     return data[start:end], encode_dss_signature(r, s), value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a member occurs twice")
-    return found
-
-
 def _no_float(text: str) -> float:
     raise ValueError(f"{text} is no integer")
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_once, parse_float=_no_float, parse_constant=_no_float)
+# An object becomes a tuple of its members, so that whoever reads it sees those that occur twice; an array is a list.
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=tuple, parse_float=_no_float, parse_constant=_no_float)
 
 
 class _Object:
@@ -215,9 +209,11 @@ class _Object:
     __slots__ = ("_name", "_value")
 
     def __init__(self, value: object, name: str) -> None:
-        if not isinstance(value, dict):
+        if type(value) is not tuple:
             raise MalformedCollateral(f"{name}: expected an object, found {type(value).__name__}")
-        self._value: dict[str, Any] = value
+        self._value: dict[str, Any] = dict(value)
+        if len(self._value) != len(value):
+            raise MalformedCollateral(f"{name}: a member occurs twice")
         self._name = name
 
     def bad(self, name: str, found: object) -> MalformedCollateral:
@@ -267,7 +263,7 @@ class _Object:
         text = self.take(name, str)
         try:
             if len(text) == 20 and text[10] == "T" and text[19] == "Z":
-                return datetime.fromisoformat(text[:19]).replace(tzinfo=UTC)
+                return datetime.fromisoformat(text)
         except ValueError:
             pass
         raise self.bad(name, text)
@@ -290,10 +286,13 @@ class _Object:
         """Sixteen SVNs: a list of objects."""
         listed: list[Any] = self.take(name, list)
         try:
-            svns = list(map(_SVN, listed))
-            if len(svns) == 16 and set(map(type, svns)) == {int}:
+            objects = list(map(dict, listed))
+            svns = list(map(_SVN, objects))
+            unique = list(map(len, objects)) == list(map(len, listed))
+            kinds = ({*map(type, listed)}, {*map(type, svns)})
+            if len(svns) == 16 and unique and kinds == ({tuple}, {int}):
                 return bytes(svns)
-        except (KeyError, TypeError, ValueError, IndexError):
+        except (KeyError, TypeError, ValueError):
             pass
         raise self.bad(name, listed)
 

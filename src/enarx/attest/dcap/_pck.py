@@ -125,11 +125,11 @@ def parse_pck(certificate: Certificate) -> Pck:
         raise MalformedCollateral(f"{certificate.common_name} has no SGX extension")
     part = _items(only(extension.value, Tag.SEQUENCE, name="SGX extension"), _ARC, range(1, 8), range(1, 6))
     tcb = _items(part[2].inside(Tag.SEQUENCE, "TCB"), _ARC + b"\x02", range(1, 19), range(1, 19))
-    bits: dict[int, bool] = {}
+    configuration: dict[int, Der] = {}
     if 7 in part:
-        configuration = part[7].inside(Tag.SEQUENCE, "configuration")
-        items = _items(configuration, _ARC + b"\x07", range(1, 4), range(0))
-        bits = {number: item.boolean("value") for number, item in items.items()}
+        given = part[7].inside(Tag.SEQUENCE, "configuration")
+        configuration = _items(given, _ARC + b"\x07", range(1, 4), range(0))
+    bits = {number: item.boolean("value") for number, item in configuration.items()}
     pck = Pck(
         certificate=certificate,
         ppid=_octets(part[1], 16),
@@ -144,7 +144,7 @@ def parse_pck(certificate: Certificate) -> Pck:
         cached_keys=bits.get(2),
         smt=bits.get(3),
     )
-    for item in (*part.values(), *tcb.values()):
+    for item in (*part.values(), *tcb.values(), *configuration.values()):
         item.end()
     return pck
 

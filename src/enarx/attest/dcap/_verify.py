@@ -77,7 +77,7 @@ def verify_platform(quote: Quote, context: Context) -> Platform:
     pck, chain = _verify_pck(quote, context)  # 2
     _verify_qe(quote, pck, context)  # 3
     _verify_signature(quote, context)  # 4
-    certificates = [_certificate(der, context) for der in dict.fromkeys(context.collateral.certificates)]
+    certificates = _certificates(context.collateral.certificates, context)
     info = _tcb_info(quote, pck, context)  # 5
     signer = _verify_document(info, certificates, context, "dcap.tcb_info")
     identity = _qe_identity(quote, context)
@@ -110,18 +110,18 @@ def _verify_envelope(quote: Quote, context: Context) -> None:
     )
 
 
-def _certificate(der: bytes, context: Context) -> Certificate:
-    for anchor in context.anchors.of(Vendor.INTEL):
-        if anchor.certificate is not None and anchor.certificate.der == der:
-            return anchor.certificate
-    return context.cache.remember(parse_certificate, der)
+def _certificates(ders: Iterable[bytes], context: Context) -> list[Certificate]:
+    """Read certificates; those of the roots were read before."""
+    known = {one.certificate.der: one.certificate for one in context.anchors.anchors if one.certificate}
+    remember = context.cache.remember
+    return [known[der] if der in known else remember(parse_certificate, der) for der in dict.fromkeys(ders)]
 
 
 def _verify_pck(quote: Quote, context: Context) -> tuple[Pck, Chain]:
     """The chain in the quote must be whole and nothing in it may be unused."""
     ledger, remember = context.ledger, context.cache.remember
     given: PckChain = remember(parse_pck_chain, quote.certification_data)
-    others = [_certificate(der, context) for der in given.others]
+    others = _certificates(given.others, context)
     ledger.require(
         "dcap.pck.extension",
         given.pck is not None,
@@ -389,7 +389,7 @@ def conclude(quote: Quote, verdict: TcbVerdict, context: Context) -> None:
     )
     context.ledger.require(
         "dcap.trailing",
-        not any(quote.trailing),
+        not quote.trailing.strip(b"\x00"),
         field="trailing",
         expected="nothing but zeros after the quote",
         found=quote.trailing[:64],
