@@ -54,17 +54,25 @@ class Network:
 
     Connections are made, and their TLS handshakes done, when the constructor returns. ``roots`` are the PEM
     certificates under which servers are trusted. Without ``credential`` TLS entries have their own, self-signed.
+    ``threads`` says whether the guest may have several; with one alone TLS takes fewer system calls.
     Raises ``NetworkUnavailable`` when an entry fails, ``ProtocolViolation`` when the host lies.
     """
 
     def __init__(
-        self, channel: SocketChannel, config: Config, *, roots: bytes, credential: Credential | None = None
+        self,
+        channel: SocketChannel,
+        config: Config,
+        *,
+        roots: bytes,
+        threads: bool = True,
+        credential: Credential | None = None,
     ) -> None:
         self.descriptors: list[Descriptor] = []
         self._channel = channel
         self._guest = Guest(sockets=True)
         self._roots = roots
         self._credential = credential
+        self._threads = threads
         self._acceptor: Acceptor | None = None
         for entry in config.files:
             if isinstance(entry, Listen):
@@ -76,7 +84,7 @@ class Network:
         sock = self._ask(self._guest.listen(entry.address, entry.port), entry)
         if entry.protocol is Protocol.TCP:
             return _blocking(Listener(sock))
-        self._acceptor = self._acceptor or Acceptor()
+        self._acceptor = self._acceptor or Acceptor(shared=self._threads)
         return TlsListener(sock, server_context(self._credential_for(entry)), self._acceptor)
 
     def _connect(self, entry: Connect) -> Descriptor:
@@ -85,7 +93,7 @@ class Network:
         if entry.protocol is Protocol.TCP:
             return _blocking(Stream(sock))
         try:
-            return _blocking(TlsStream(sock, self._shake_hands(sock, entry)))
+            return _blocking(TlsStream(sock, self._shake_hands(sock, entry), shared=self._threads))
         except HandshakeError as error:
             raise NetworkUnavailable(f"{_told(entry)}: {error}") from None
 

@@ -85,13 +85,6 @@ class TlsListener(Listener):
         sock.setblocking(False)
         acceptor.add(self)
 
-    def set_flags(self, flags: FdFlags) -> None:
-        """Take NONBLOCK; the socket itself is the acceptor's."""
-        if flags & ~FdFlags.NONBLOCK:
-            raise WasiError(Errno.INVAL)
-        self._nonblocking = bool(flags)
-        self.flags = flags
-
     def accept(self, flags: FdFlags) -> Descriptor:
         """Take the next connection whose handshake is done."""
         self._acceptor.start()
@@ -106,7 +99,7 @@ class TlsListener(Listener):
         if not self.finished:  # a token without a connection: the acceptor has failed
             raise WasiError(Errno.IO)
         stream = self.finished.popleft()
-        if len(self.finished) >= MAX_READY - 1:  # the acceptor may have found no room
+        if len(self.finished) >= MAX_READY - 1:
             self._acceptor.wake()
         return _configured(stream, flags)
 
@@ -120,6 +113,9 @@ class TlsListener(Listener):
     def waitable(self) -> int:
         """Give the event that counts finished connections."""
         return self.tokens
+
+    def _let_block(self) -> None:
+        """Do nothing: the socket is the acceptor's."""
 
     def close(self) -> None:
         """Leave the rest to the acceptor, who may be using it."""
@@ -142,10 +138,15 @@ class _Handshake:
 
 
 class Acceptor:
-    """The thread. It starts when the workload first asks for a connection, and so under its lock-down."""
+    """The thread. It starts when the workload first asks for a connection, and so under its lock-down.
 
-    def __init__(self, *, timeout_s: float = HANDSHAKE_TIMEOUT_S) -> None:
+    ``shared`` says that the guest has several threads.
+    """
+
+    def __init__(self, *, shared: bool, timeout_s: float = HANDSHAKE_TIMEOUT_S) -> None:
+        self._shared = shared
         self._timeout_s = timeout_s
+        self._starting = threading.Lock()
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector.register(self._wake, selectors.EVENT_READ)
@@ -159,7 +160,9 @@ class Acceptor:
 
     def start(self) -> None:
         """Start, unless that has happened."""
-        if self._thread is None:
+        with self._starting:
+            if self._thread is not None:
+                return
             self._thread = threading.Thread(target=self._run, daemon=True, name="acceptor")
             self._thread.start()
 
@@ -200,8 +203,8 @@ class Acceptor:
             listener.armed = armed
             if listener.closed:
                 self._end(listener)
-            elif resting:
-                due.append(listener.rest_until)
+            elif resting or full:  # the workload wakes us when there is room, but several threads may miss it
+                due.append(max(listener.rest_until, now + RETRY_S))
         return max(0.0, min(due) - now) if due else None
 
     def _end(self, listener: TlsListener) -> None:
@@ -242,7 +245,9 @@ class Acceptor:
         else:
             self._selector.unregister(handshake.sock)
             del self._handshakes[handshake]
-            handshake.listener.finished.append(TlsStream(handshake.sock, handshake.connection))
+            handshake.listener.finished.append(
+                TlsStream(handshake.sock, handshake.connection, shared=self._shared)
+            )
             os.eventfd_write(handshake.listener.tokens, 1)
 
     def _drop(self, handshake: _Handshake) -> None:

@@ -6,11 +6,11 @@ host may hold the same socket and change that; then a blocking call waits by its
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import ClassVar, Final
 
@@ -39,17 +39,13 @@ MAX_GATHER: Final = 4 * tls.RECORD_BYTES
 """How much of a gathered write is joined at once for TLS."""
 
 
-MAX_LINGERING: Final = 64
-LINGER_S: Final = 10.0
-"""How many closed TLS streams, and for how long, may wait for a slow peer to take their last record."""
-_lingering: Final = threading.BoundedSemaphore(MAX_LINGERING)
-
-
-def wait(fd: int, event: int, deadline: float | None = None) -> None:
-    """Wait until ``fd`` shows ``event``, an error or the end, or until ``deadline``."""
+def wait(fd: int, event: int) -> None:
+    """Wait until ``fd`` shows ``event``, an error or the end; BADF when another thread has closed it."""
+    if fd < 0:
+        raise WasiError(Errno.BADF)
     poll = select.poll()
     poll.register(fd, event)
-    poll.poll(None if deadline is None else 1000 * max(0.0, deadline - time.monotonic()))
+    poll.poll()
 
 
 def failure(number: int | None) -> WasiError:
@@ -73,7 +69,7 @@ class Socket(Descriptor):
         if flags & ~FdFlags.NONBLOCK:
             raise WasiError(Errno.INVAL)
         self._nonblocking = bool(flags)
-        self._sock.setblocking(not flags)
+        self._let_block()
         self.flags = flags
 
     def ready(self, *, write: bool) -> Readiness | None:
@@ -96,6 +92,9 @@ class Socket(Descriptor):
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()
+
+    def _let_block(self) -> None:
+        self._sock.setblocking(not self._nonblocking)
 
     def _do(self, event: int, step: Callable[..., int], *arguments: object) -> int:
         """Do ``step``; when it would block, wait or answer AGAIN as the guest wants."""
@@ -168,131 +167,138 @@ _MSG: Final = (0, socket.MSG_PEEK, socket.MSG_WAITALL, socket.MSG_PEEK | socket.
 
 
 class TlsStream(Stream):
-    """A TLS connection whose handshake is done."""
+    """A TLS connection whose handshake is done.
 
-    def __init__(self, sock: socket.socket, connection: SSL.Connection) -> None:
+    OpenSSL must not be entered twice at once for one connection, so each entry is made under a lock. ``shared`` says
+    that the guest has several threads: then no entry ever waits, and waiting is done without the lock.
+    """
+
+    def __init__(self, sock: socket.socket, connection: SSL.Connection, *, shared: bool) -> None:
         super().__init__(sock)
         self._tls = connection
-        self._unsent = memoryview(b"")  # content that OpenSSL has sealed and the system has not taken
+        self._shared = shared
+        self._lock = threading.Lock()
         self._deaf = self._mute = False
+        # A record that is sealed cannot be taken back. While the system does not take it, the guest is told that it
+        # is not sent, and must give the same content again.
+        self._sealed = memoryview(b"")
+        self._promised = memoryview(b"")
 
     def ready(self, *, write: bool) -> Readiness | None:
         """Tell of content, not of bytes on the wire: part of a record is not readable yet."""
-        waiting = 0 if write else self._tls.pending()
-        if waiting:
-            return Readiness(waiting)
-        readiness = super().ready(write=write)
-        if readiness is None or (write and not self._unsent) or self._deaf:
-            return readiness
-        self._sock.setblocking(False)
-        try:
-            if write:
-                self._flush()
+        with self._lock:
+            if not write and self._tls.pending():
+                return Readiness(self._tls.pending())
+            readiness = super().ready(write=write)
+            if readiness is None or write or self._deaf:
                 return readiness
-            self._tls.recv_into(bytearray(1), None, socket.MSG_PEEK)
-            return Readiness(self._tls.pending())
-        except (SSL.WantReadError, SSL.WantWriteError):
-            return None
-        except (SSL.Error, OSError):
-            return Readiness(0, hangup=True)  # a read or write says more
-        finally:
-            self._sock.setblocking(not self._nonblocking)
+            self._sock.setblocking(False)
+            try:
+                self._tls.recv_into(bytearray(1), None, socket.MSG_PEEK)
+                return Readiness(self._tls.pending())
+            except (SSL.WantReadError, SSL.WantWriteError):
+                return None
+            except (SSL.Error, OSError):
+                return Readiness(0, hangup=True)  # a read says more
+            finally:
+                self._let_block()
+
+    def receive(self, buffers: Buffers, flags: int) -> tuple[int, int]:
+        """Receive, with PEEK and WAITALL; PEEK sees no further than the first record."""
+        if flags != RI_RECV_WAITALL:
+            return super().receive(buffers, flags)
+        total = 0
+        for view in buffers:
+            total += (received := self._all(self._receive_one, select.POLLIN, view, stop=total > 0))
+            if received < len(view):
+                break
+        return total, 0
+
+    def write(self, buffers: Buffers) -> int:
+        """Send straight from the guest's memory."""
+        content = buffers[0] if len(buffers) == 1 else _joined(buffers)
+        return self._all(self._send_one, select.POLLOUT, content)
+
+    send = write
 
     def shutdown(self, how: int) -> None:
         """End one direction or both; the peer is told so before the connection says it."""
-        if how & SD_WR:
-            self._do(select.POLLOUT, self._flush)
-            self._goodbye()
-            self._mute = True
-        self._deaf = self._deaf or bool(how & SD_RD)
+        self._end(read=bool(how & SD_RD), write=bool(how & SD_WR))
         super().shutdown(how)
 
     def close(self) -> None:
-        """Close; the peer is told so unless that would block. What counts as sent is still being sent."""
-        if not self._goodbye() and self._unsent and _lingering.acquire(blocking=False):
-            threading.Thread(target=self._linger, daemon=True, name="linger").start()
-        else:
-            self._sock.close()
+        """Close; the peer is told so unless that would block."""
+        self._end(read=True, write=True)
+        super().close()
 
-    def _linger(self) -> None:
-        deadline = time.monotonic() + LINGER_S
-        while time.monotonic() < deadline and not self._goodbye() and self._unsent:
-            wait(self._sock.fileno(), select.POLLOUT, deadline)
-        self._sock.close()
-        _lingering.release()
+    def _all(
+        self, step: Callable[[memoryview], int], event: int, view: memoryview, stop: bool = False
+    ) -> int:
+        """Do ``step`` with the rest of ``view`` until it is done; what fails after a success fails the next call."""
+        done = 0
+        while done < len(view):
+            try:
+                size = self._do(event, step, view[done:] if done else view)
+            except WasiError:
+                if done or stop:
+                    break
+                raise
+            if not size:
+                break
+            done += size
+        return done
 
     def _receive(self, buffers: Buffers, flags: int) -> int:
-        if self._deaf:
-            return 0
-        if not flags and len(buffers) == 1:
-            return tls.receive_into(self._tls, buffers[0]) if buffers[0] else 0
-        if flags & RI_RECV_PEEK:  # what one record holds: OpenSSL looks no further
-            return self._peek(buffers)
-        total = 0
-        for view in buffers:
-            while view and (not total or flags & RI_RECV_WAITALL or self._tls.pending()):
-                try:
-                    received = tls.receive_into(self._tls, view)
-                except SSL.Error:
-                    if total:  # what it is comes again with the next call
-                        return total
-                    raise
-                view = view[received:]
-                total += received
-        return total
-
-    def _peek(self, buffers: Buffers) -> int:
-        ahead = memoryview(bytearray(min(tls.RECORD_BYTES, sum(map(len, buffers)))))
-        left = total = self._tls.recv_into(ahead, None, socket.MSG_PEEK) if ahead else 0
+        if len(buffers) == 1 and not flags:
+            return self._receive_one(buffers[0]) if buffers[0] else 0
+        with self._lock:
+            ahead = memoryview(bytearray(min(tls.RECORD_BYTES, sum(map(len, buffers)))))
+            if self._deaf or not ahead:
+                return 0
+            left = total = self._tls.recv_into(ahead, None, socket.MSG_PEEK if flags & RI_RECV_PEEK else 0)
         for view in buffers:
             size = min(len(view), left)
             view[:size] = ahead[total - left : total - left + size]
             left -= size
         return total
 
-    def _send(self, buffers: Buffers) -> int:
-        if self._mute:
-            raise BrokenPipeError(errno.EPIPE, "shut down")
-        if self._unsent:
-            self._flush()
-        content = buffers[0] if len(buffers) == 1 else _joined(buffers)
-        sent = 0
-        while sent < len(content):
-            record = content[sent : sent + tls.RECORD_BYTES]
+    def _receive_one(self, view: memoryview) -> int:
+        with self._lock:
+            return 0 if self._deaf else tls.receive_into(self._tls, view)
+
+    def _send_one(self, content: memoryview) -> int:
+        with self._lock:
+            if self._mute:
+                raise BrokenPipeError(errno.EPIPE, "shut down")
+            if self._promised:
+                return self._keep_promise(content)
             try:
-                sent += tls.send(self._tls, record)
+                return tls.send(self._tls, content)
             except (SSL.WantReadError, SSL.WantWriteError):
-                # OpenSSL insists on sending this record next, but the guest need not: so it counts as sent
-                self._unsent = memoryview(bytes(record))
-                sent += len(record)
-                if self._nonblocking:
-                    break
-                self._do(select.POLLOUT, self._flush)
-            except SSL.Error:
-                if sent:
-                    return sent
+                self._sealed = self._promised = memoryview(bytes(content[: tls.RECORD_BYTES]))
                 raise
-        return sent
 
-    def _flush(self) -> int:
-        while self._unsent:
-            self._unsent = self._unsent[tls.send(self._tls, self._unsent) :]
-        return 0
+    def _keep_promise(self, content: memoryview) -> int:
+        size = min(len(content), len(self._promised))
+        if content[:size] != self._promised[:size]:
+            raise WasiError(Errno.IO)
+        while self._sealed:
+            self._sealed = self._sealed[tls.send(self._tls, self._sealed) :]
+        self._promised = self._promised[size:]
+        return size
 
-    def _goodbye(self) -> bool:
-        """Send what is left and the end, if that does not block."""
-        self._sock.setblocking(False)
-        try:
-            self._flush()
-            self._tls.shutdown()
-            return True
-        except (SSL.WantReadError, SSL.WantWriteError):
-            return False
-        except (SSL.Error, OSError):
-            self._unsent = memoryview(b"")  # nobody is there to take it
-            return False
-        finally:
-            self._sock.setblocking(not self._nonblocking)
+    def _end(self, *, read: bool, write: bool) -> None:
+        with self._lock:
+            if write and not self._mute:
+                self._sock.setblocking(False)
+                with contextlib.suppress(SSL.Error, OSError):  # the peer is gone or does not listen
+                    self._tls.shutdown()
+                self._let_block()
+            self._deaf |= read
+            self._mute |= write
+
+    def _let_block(self) -> None:
+        self._sock.setblocking(not self._nonblocking and not self._shared)
 
 
 def _joined(buffers: Buffers) -> memoryview:
