@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from enarx.cli._exit import ExitCode
 from enarx.cli._main import EARLY, SETTINGS, json_option
@@ -173,7 +174,7 @@ def request_of(
     no_cache: bool,
 ) -> RunRequest:
     """Put a request together. Raises ``click.UsageError``."""
-    if cache and no_cache:
+    if no_cache and ctx.get_parameter_source("cache") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--cache and --no-cache contradict each other", ctx)
     guests = [directory.guest_path for directory in directories]
     for directory in directories:

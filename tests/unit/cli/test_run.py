@@ -76,7 +76,9 @@ def test_the_most(host: Host) -> None:
     )
 
 
-def test_no_cache(host: Host) -> None:
+def test_no_cache(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENARX_CACHE", "there")
+    assert request(host, "a.wasm").cache_dir == "there"
     assert request(host, "a.wasm", "--no-cache").cache_dir is None
 
 
