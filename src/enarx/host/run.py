@@ -20,7 +20,7 @@ from enarx.host.keep_start import Interpreter
 from enarx.host.relay import answer
 from enarx.host.request import DirectoryMode, RunRequest
 from enarx.host.sallyport import Host, Permissions
-from enarx.tcb.errors import EnarxError, Malformed, ProtocolViolation
+from enarx.tcb.errors import EnarxError, Malformed, ProtocolViolation, Unavailable
 from enarx.tcb.sallyport.items import (
     Changed,
     Compiled,
@@ -53,10 +53,6 @@ from enarx.tcb.workload import Listen as ListenEntry
 GRACE_S: Final = 5.0
 """How long after its time limit a keep may take to say so before it is killed."""
 _COMPONENT: Final = b"\0asm\x0d\0\x01\0"
-
-
-class Unavailable(EnarxError):
-    """Something that the run needs is not there or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
