@@ -54,6 +54,7 @@ class State(Enum):
 _NEXT: Final[Mapping[tuple[State, type[Item]], State]] = {
     (State.BOOTING, Progress): State.BOOTING,
     (State.BOOTING, Ready): State.READY,
+    (State.BOOTING, Exited): State.EXITED,  # it could not lock itself down
     (State.READY, Progress): State.READY,
     (State.READY, Deliver): State.RUNNING,  # the one item here that the host sends
     (State.RUNNING, Progress): State.RUNNING,

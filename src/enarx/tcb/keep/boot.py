@@ -34,10 +34,20 @@ from enarx.tcb.keep.wasi._fds import Descriptor
 from enarx.tcb.keep.world import lay_out, read_config
 from enarx.tcb.sallyport.guest import Guest
 from enarx.tcb.sallyport.items import Changed, Compiled, Exited, Progress, Ready
-from enarx.tcb.sallyport.limits import MAX_BLOB_BYTES
+from enarx.tcb.sallyport.limits import MAX_BLOB_BYTES, MAX_ITEM_BYTES
 from enarx.tcb.sallyport.socket_channel import ChannelClosed, SocketChannel
-from enarx.tcb.wire import Value
-from enarx.tcb.workload import Config, Connect, Ending, Job, Listen, Outcome, Tree
+from enarx.tcb.wire import Value, decode, encode
+from enarx.tcb.workload import (
+    SEAL_KEY_BYTES,
+    Config,
+    Connect,
+    Ending,
+    Job,
+    Limits,
+    Listen,
+    Outcome,
+    Tree,
+)
 
 HOST_STACK_BYTES: Final = 8 << 20
 """Native stack beyond the workload's, for the compiler and for our functions that the workload calls."""
@@ -89,6 +99,26 @@ class Keep:
         if outcome is not None and self._files is not None:
             self._give_back(job, self._files)
         self._finish(outcome)
+
+    def rehearse(self) -> None:
+        """Run a module that does nothing, so that a forked keep has pages of its own before somebody waits for it.
+
+        It calls none of our functions and so leaves nothing behind but memory that was touched.
+        """
+
+        def play() -> None:
+            empty = Job(module=b"", seal_key=bytes(SEAL_KEY_BYTES))
+            header = decode(encode(empty.header()), max_bytes=MAX_ITEM_BYTES)
+            job = Job.from_parts(header, memoryview(b""))
+            CodeCache(key=job.seal_key, sealed=self._runtime.rehearsal, made_from=_made_from(job)).open()
+            files = lay_out(job, read_config(job), (0, 1, 2), ()).files
+            module = Module.deserialize(self._runtime.engine, self._runtime.rehearsal)
+            Run(self._runtime, module, job.limits, files, lambda outcome: None).main()
+
+        threading.stack_size(Limits().stack_bytes + HOST_STACK_BYTES)
+        player = threading.Thread(target=play)
+        player.start()
+        player.join()
 
     def refuse(self, detail: str, hint: str) -> None:
         """End before there is anything to run."""
@@ -187,7 +217,7 @@ class Keep:
         from enarx.tcb.keep.network import Network
 
         with self._talking:
-            return Network(self._channel, config, roots=job.roots).descriptors
+            return Network(self._channel, config, roots=job.roots, threads=job.threads).descriptors
 
     def _load(self, job: Job, engine: Engine, kind: type[Code]) -> Code:
         """Get the code, and leave a sealed copy of what was compiled with the host."""
