@@ -19,6 +19,7 @@ from enarx.tcb.errors import EnarxError, Malformed, Unavailable
 COMMANDS: Final = {
     "run": "enarx.cli._run",
     "config": "enarx.cli._config",
+    "measure": "enarx.cli._measure",
     "platform": "enarx.cli._platform_command",
     "tcb": "enarx.cli._tcb",
     "completion": "enarx.cli._completion",

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from enarx.attest._unmeasurable import Unmeasurable
 from enarx.tcb.errors import Malformed
@@ -33,6 +34,19 @@ _SIGNATURE: Final = Layout(
     fields={"r": range(72), "s": range(72, 144)},
     reserved=(range(144, SIGNATURE_BYTES),),
 )
+
+
+def load_private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    """Read a PEM private key without a password. Raises ``Malformed``, for other than ECC keys too."""
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (TypeError, ValueError, UnsupportedAlgorithm):
+        raise Malformed("private key: no PEM that can be read without a password") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise Malformed(
+            "private key: no elliptic curve key", hint="openssl ecparam -name secp384r1 -genkey makes one"
+        )
+    return key
 
 
 def pack_key(key: ec.EllipticCurvePublicKey) -> bytes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -64,7 +63,8 @@ class Sigstruct:
     """The fields in the order of the structure. Masks have a bit for each that must be as signed."""
 
     vendor: int = 0
-    date: date
+    date: int
+    """The author's date, year, month and day in binary coded decimals (0x20260131). EINIT does not look at it."""
     swdefined: int = 0
     miscselect: int = 0
     miscmask: int = 0xFFFFFFFF
@@ -96,7 +96,7 @@ def parse_sigstruct(data: bytes) -> Sigstruct:
         raise Malformed(f"sigstruct: exponent is {numbers['exponent']}, expected {EXPONENT}")
     return Sigstruct(
         vendor=numbers["vendor"],
-        date=_date(numbers["date"]),
+        date=numbers["date"],
         swdefined=numbers["swdefined"],
         miscselect=numbers["miscselect"],
         miscmask=numbers["miscmask"],
@@ -144,9 +144,8 @@ def build_sigstruct(content: Sigstruct, key: RSAPrivateKey) -> bytes:
             f"enclave key has {numbers.n.bit_length()} bits and exponent {numbers.e}, expected 3072 bits and 3"
         )
     data = bytearray(_LAYOUT.size)
-    stamp = int(f"{content.date:%Y%m%d}", 16)
     for name, value in (
-        ("header", HEADER), ("header2", HEADER2), ("vendor", content.vendor), ("date", stamp),
+        ("header", HEADER), ("header2", HEADER2), ("vendor", content.vendor), ("date", content.date),
         ("swdefined", content.swdefined), ("modulus", numbers.n), ("exponent", EXPONENT),
         ("miscselect", content.miscselect), ("miscmask", content.miscmask),
         ("cet_attributes", content.cet_attributes), ("cet_attributes_mask", content.cet_attributes_mask),
@@ -188,11 +187,3 @@ def _put(data: bytearray, name: str, value: bytes | int) -> None:
     if len(value) != len(at):
         raise Unmeasurable(f"sigstruct: {name} has {len(value)} bytes, expected {len(at)}")
     data[at.start : at.stop] = value
-
-
-def _date(stamp: int) -> date:
-    """Read the build date, binary coded decimals yyyymmdd."""
-    try:
-        return date.fromisoformat(f"{stamp:08x}")
-    except ValueError:
-        raise Malformed(f"sigstruct: date {stamp:#010x} is no day written as yyyymmdd") from None

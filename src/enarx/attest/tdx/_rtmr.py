@@ -1,9 +1,9 @@
 """RTMR0 to RTMR2 of a trust domain in which OVMF starts a kernel that QEMU hands over directly.
 
-RTMR0: the memory map (TD HOB), the variable store, the secure boot variables, the separator: computed here. The ACPI
-tables and the boot variables are the caller's, as digests from the event log of a good boot: QEMU makes the tables
-from the machine's description. RTMR1: kernel, boot actions. RTMR2: command line and initrd, when the kernel's EFI
-stub measures through the CC protocol (Linux 6.9). RTMR3 belongs to the guest.
+RTMR0: the memory map (TD HOB), the variable store, the secure boot variables, the separator and the boot variables
+are computed here. The digests of the ACPI tables are the caller's, from the event log of a good boot: QEMU makes the
+tables from the machine's description. RTMR1: kernel, boot actions. RTMR2: command line and initrd, when the kernel's
+EFI stub measures through the CC protocol (Linux 6.9). RTMR3 belongs to the guest.
 
 Compared with real quotes and their logs: TD HOB (1 GiB and 64 GiB machines), variable store, variables, separator,
 RTMR0 to RTMR2 as a whole. Source: edk2, OvmfPkg/IntelTdx and TdTcg2Dxe; QEMU, hw/i386/tdvf-hob.c; UEFI PI 1.8, volume
@@ -34,6 +34,20 @@ _IMAGE_SECURITY: Final = UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
 _SHA384: Final = Algorithm.SHA384
 _SYSTEM_MEMORY, _UNACCEPTED_MEMORY = 0, 7
 _PRESENT_INITIALIZED_TESTED: Final = 7
+_UI_APP_VOLUME: Final = UUID("7cb8bdc9-f8eb-4f34-aaea-3ee4af6516a1")
+_UI_APP: Final = UUID("462caa21-7614-4503-836e-8ab6f4662331")
+_NOWHERE_ELSE: Final = bytes.fromhex("7fff0400")
+BOOT_VARIABLES: Final = (
+    bytes(2),  # BootOrder: Boot0000 alone
+    bytes.fromhex("090100002c00")  # active, hidden, an application; 44 bytes of device path
+    + "UiApp\0".encode("utf-16-le")
+    + bytes.fromhex("04071400")
+    + _UI_APP_VOLUME.bytes_le
+    + bytes.fromhex("04061400")
+    + _UI_APP.bytes_le
+    + _NOWHERE_ELSE,
+)
+"""The values of BootOrder and Boot0000 in an OVMF that has found nothing else to start."""
 
 
 def td_hob(firmware: TdFirmware, *, memory_bytes: int) -> bytes:
@@ -67,14 +81,14 @@ def rtmr0(
     *,
     memory_bytes: int,
     acpi: Sequence[bytes],
-    boot: Sequence[bytes],
+    boot: Sequence[bytes] | None = None,
     secure_boot: bytes = b"",
 ) -> bytes:
     """Give RTMR0 (48 bytes) of a machine without secure boot keys.
 
-    ``acpi`` and ``boot`` are the SHA-384 digests of the ACPI events and of the boot variables, in order;
-    ``secure_boot`` is the value of the variable SecureBoot, which newer firmware leaves out and older sets to one
-    zero byte.
+    ``acpi`` and ``boot`` are the SHA-384 digests of the ACPI events and of the boot variables, in order; without
+    ``boot`` there are only ``BOOT_VARIABLES``. ``secure_boot`` is the value of the variable SecureBoot: newer firmware
+    leaves it out, older sets it to one zero byte.
     """
     variables = (
         (_EFI_GLOBAL, "SecureBoot", secure_boot),
@@ -83,6 +97,8 @@ def rtmr0(
         (_IMAGE_SECURITY, "db", b""),
         (_IMAGE_SECURITY, "dbx", b""),
     )
+    if boot is None:
+        boot = tuple(hash_bytes(_SHA384, value) for value in BOOT_VARIABLES)
     measured = [
         td_hob(firmware, memory_bytes=memory_bytes),
         firmware.only(SectionKind.CFV).data,
