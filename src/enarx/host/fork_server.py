@@ -20,6 +20,8 @@ from enarx.tcb.errors import EnarxError
 
 DEFAULT_POOL: Final = 8
 """Ready keeps, about 3 MiB each; enough for a burst while one more takes 10 ms to make."""
+REST_S: Final = 0.02
+"""How long a pool that is at least half full waits before it is filled again."""
 _ANSWER_BYTES: Final = 4
 _MAKE: Final = {False: b"k", True: b"r"}
 
@@ -65,6 +67,12 @@ class ForkServer:
                 raise KeepNotStarted(f"the pool is not full after {timeout_s:g} seconds")
             if self._failure is not None:
                 raise self._failure
+
+    @property
+    def ready(self) -> tuple[KeepProcess, ...]:
+        """The keeps that wait in the pool now."""
+        with self._changed:
+            return tuple(self._ready)
 
     def _fill(self) -> None:
         """Keep the pool full, several keeps on their way at a time; one that will not come up stops everything."""

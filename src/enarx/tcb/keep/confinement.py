@@ -26,10 +26,13 @@ NO_CHANCE: Final = 70
 """Exit status of a keep that failed to confine itself in an unforeseen way."""
 
 
-def become_keep(keep: Keep, profile: Profile, isolated: Sequence[Result], *, required: bool) -> None:
+def become_keep(
+    keep: Keep, profile: Profile, isolated: Sequence[Result], *, required: bool, warm: bool = False
+) -> None:
     """Give up the rest, in the process that will be the keep, and live; never returns.
 
-    ``isolated`` is what ``isolate`` gave. With ``required`` a keep without its whole sandbox refuses to live.
+    ``isolated`` is what ``isolate`` gave. With ``required`` a keep without its whole sandbox refuses to live; one that
+    will wait for its delivery is made ``warm`` first.
     """
     try:
         die_with_parent(None)
@@ -43,6 +46,8 @@ def become_keep(keep: Keep, profile: Profile, isolated: Sequence[Result], *, req
                 "run without --require-sandbox, or see 'enarx platform info' for what this machine lacks",
             )
         else:
+            if warm:
+                keep.rehearse()
             keep.serve()
         os._exit(0)
     finally:

@@ -45,7 +45,9 @@ class LimitReached(EnarxError):
 class Runtime:
     """Engine and host functions, made before a workload is known so that a fork server makes them once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rehearsal: bytes) -> None:
+        self.rehearsal = rehearsal
+        """The machine code of a module that does nothing."""
         self.memory = GuestMemory()
         self.functions = HostFunctions(self.memory)
         self.guest = Preview1(self.memory)
@@ -246,10 +248,17 @@ def unlinkable(message: str) -> Outcome:
     return Outcome(ending=Ending.UNLINKABLE, detail=message, hint=hint)
 
 
+# (module (func (export "_start")))
+REHEARSAL_MODULE: Final = bytes.fromhex(
+    "0061736d0100000001040160000003020100070a01065f737461727400000a040102000b"
+)
+
+
 def prepare() -> Runtime:
     """Check the engine's calling convention in this process and make the runtime for the default settings.
 
     The check compiles on one processor, so that the process can fork afterwards; nothing else is compiled here.
     """
-    self_test(new_engine(parallel=False))
-    return Runtime()
+    engine = new_engine(parallel=False)
+    self_test(engine)
+    return Runtime(rehearsal=bytes(Module(engine, REHEARSAL_MODULE).serialize()))
