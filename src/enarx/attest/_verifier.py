@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from enarx.attest import cmw
 from enarx.attest.anchors import TrustAnchors
 from enarx.attest.cache import Cache
 from enarx.attest.checks import Ledger
@@ -57,7 +58,8 @@ class Verifier:
     ) -> Claims:
         """Give what ``evidence`` proves at ``now``.
 
-        1. Recognise the kind of evidence among those enabled.
+        1. Open the envelope (CMW record), if there is one, and recognise the kind of evidence among those
+           enabled.
         2. Parse it.
         3. Verify signatures, chain to a pinned root, revocation and freshness.
         4. Compare report data with ``binding``: every byte, in constant time.
@@ -69,7 +71,7 @@ class Verifier:
         if now.tzinfo is None:
             raise ValueError("now has no time zone")
         ledger = Ledger()
-        tee = recognise(evidence, self._tees)  # 1
+        tee, evidence = recognise(evidence, self._tees)  # 1
         parsed = tee.parse(evidence)  # 2
         context = Context(
             collateral=collateral,
@@ -106,17 +108,21 @@ class Verifier:
         )
 
 
-def recognise(evidence: bytes, tees: Sequence[TeeVerifier]) -> TeeVerifier:
-    """Find the one enabled TEE whose evidence this looks like. Raises ``MalformedEvidence``."""
+def recognise(evidence: bytes, tees: Sequence[TeeVerifier]) -> tuple[TeeVerifier, bytes]:
+    """Find the one TEE whose evidence this looks like, and give the evidence without its envelope.
+
+    Raises ``MalformedEvidence`` when it looks like none or several.
+    """
     if len(evidence) > MAX_EVIDENCE_BYTES:
         raise MalformedEvidence(
             f"evidence has {len(evidence)} bytes, at most {MAX_EVIDENCE_BYTES} are allowed"
         )
-    found = [tee for tee in tees if tee.recognise(evidence)]
+    opened = cmw.unwrap(evidence)
+    found = [tee for tee in tees if tee.recognise(opened)]
     if len(found) != 1:
         looks = " and ".join(tee.name for tee in found) or "no evidence that is enabled"
         raise MalformedEvidence(
-            f"evidence of {len(evidence)} bytes looks like {looks}",
+            f"evidence of {len(opened)} bytes looks like {looks}",
             hint=f"enabled are {', '.join(tee.name for tee in tees)}",
         )
-    return found[0]
+    return found[0], opened

@@ -21,6 +21,9 @@ COMMANDS: Final = {
     "config": "enarx.cli._config",
     "measure": "enarx.cli._measure",
     "platform": "enarx.cli._platform_command",
+    "verify": "enarx.cli._verify",
+    "inspect": "enarx.cli._inspect",
+    "policy": "enarx.cli._policy_command",
     "tcb": "enarx.cli._tcb",
     "completion": "enarx.cli._completion",
 }

@@ -12,6 +12,7 @@ from enarx.attest.snp._report import (
     SnpEvidence,
     SnpReport,
     Tcb,
+    parse_certificate_table,
     parse_evidence,
     parse_report,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "SnpReport",
     "SnpRules",
     "Tcb",
+    "parse_certificate_table",
     "parse_evidence",
     "parse_report",
 ]

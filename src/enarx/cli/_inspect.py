@@ -1,0 +1,164 @@
+"""``enarx inspect``: show what is inside evidence or collateral, without judging it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from enarx.attest import Collateral, Kind, MalformedEvidence, cmw
+from enarx.attest._verifier import recognise
+from enarx.attest.chain import parse_revocation_list
+from enarx.attest.checks import show
+from enarx.attest.material import recognise_collateral
+from enarx.attest.registry import BUILTIN
+from enarx.attest.results import fields_document
+from enarx.attest.snp._certs import read_endorsement
+from enarx.attest.x509 import Certificate, name_attributes, parse_certificate
+from enarx.cli._exit import ExitCode
+from enarx.cli._files import read
+from enarx.cli._main import SETTINGS, json_option
+from enarx.cli._output import Output
+from enarx.tcb.errors import Malformed
+
+Section = tuple[str, Mapping[str, object]]
+"""A title, and what is under it by name."""
+
+
+@click.command(context_settings=SETTINGS)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@json_option
+@click.pass_obj
+def inspect(output: Output, files: tuple[Path, ...]) -> ExitCode:
+    """Show evidence, certificates and other collateral in readable form. Nothing is verified.
+
+    The format is recognised by content: reports and quotes of every TEE, envelopes, certificates with the vendors'
+    extensions, revocation lists, TCB info, event logs.
+
+    \b
+    Examples:
+      enarx inspect report.bin
+      enarx inspect vcek.der --json
+    """
+    shown = [(str(file), sections(read(file), str(file))) for file in files]
+    document = {
+        "files": [
+            {
+                "file": name,
+                "sections": [{"title": title, "fields": fields_document(rows)} for title, rows in found],
+            }
+            for name, found in shown
+        ]
+    }
+    output.result("enarx.inspect/1", document, "\n\n".join(_text(name, found) for name, found in shown))
+    return ExitCode.DONE
+
+
+def sections(data: bytes, name: str) -> list[Section]:
+    """Say what ``data`` is and what it holds. Raises ``Malformed`` when it is nothing we know."""
+    tees = tuple(BUILTIN.values())
+    try:
+        tee, opened = recognise(data, tees)
+    except MalformedEvidence:
+        if cmw.looks_like(data) and (found := _envelope(data)):
+            return found
+    else:
+        found = [(f"{tee.name} evidence (not verified)", tee.parse(opened).fields())]
+        attached = getattr(tee.parse(opened), "certificates", ())
+        if attached and all(isinstance(item, bytes) for item in attached):
+            found += _collateral(Collateral(certificates=tuple(attached)))
+        return found
+    try:
+        return _collateral(recognise_collateral(data))
+    except Malformed as error:
+        raise Malformed(f"{name}: {error}", hint=error.hint) from None
+
+
+def _envelope(data: bytes) -> list[Section]:
+    try:
+        message = cmw.parse(data)
+    except Malformed:
+        return []
+    if isinstance(message, cmw.Record):
+        return [("envelope (CMW)", {"type": message.type, "value": message.value})]
+    return [
+        (
+            f"envelope (CMW collection{' ' + message.type if message.type else ''})",
+            {
+                label: item.value if isinstance(item, cmw.Record) else "a collection"
+                for label, item in message.items.items()
+            },
+        )
+    ]
+
+
+def _collateral(collateral: Collateral) -> list[Section]:
+    found: list[Section] = [_certificate(parse_certificate(der)) for der in collateral.certificates]
+    for der in collateral.crls:
+        crl = parse_revocation_list(der)
+        rows = {"issuer": _name(crl.issuer), "this_update": crl.this_update, "next_update": crl.next_update}
+        found.append(
+            ("revocation list", {**rows, "algorithm": crl.algorithm.name, "revoked": sorted(crl.revoked)})
+        )
+    for document in collateral.documents:
+        found.append((document.kind.value, _document(document.kind, document.data)))
+    return found
+
+
+def _certificate(certificate: Certificate) -> Section:
+    rows: dict[str, object] = {
+        "subject": _name(certificate.subject),
+        "issuer": _name(certificate.issuer),
+        "serial": certificate.serial,
+        "not_before": certificate.not_before,
+        "not_after": certificate.not_after,
+        "ca": certificate.is_ca,
+        "algorithm": certificate.algorithm.name,
+        "spki_sha256": certificate.spki_sha256,
+    }
+    endorsement = read_endorsement(certificate)
+    if endorsement is not None:
+        rows |= {"product": endorsement.product, "hwid": endorsement.hwid, "csp_id": endorsement.csp_id}
+        rows |= {f"tcb.{part}": value for part, value in endorsement.tcb.components().items()}
+    else:
+        rows |= {f"extension {oid}": extension.value for oid, extension in certificate.extensions.items()}
+    return "certificate", rows
+
+
+def _document(kind: Kind, data: bytes) -> dict[str, object]:
+    """A summary; the TEE's own parser says more where there is one."""
+    if kind in (Kind.TCB_INFO, Kind.QE_IDENTITY):
+        import json
+
+        try:
+            body = json.loads(data)
+        except (ValueError, RecursionError):
+            raise Malformed("not JSON") from None
+        inner = (
+            next((value for value in body.values() if isinstance(value, dict)), {})
+            if isinstance(body, dict)
+            else {}
+        )
+        return {name: value for name, value in inner.items() if isinstance(value, str | int)}
+    return {"bytes": len(data), "value": data[:64]}
+
+
+def _name(der: bytes) -> str:
+    short = {
+        "2.5.4.3": "CN",
+        "2.5.4.6": "C",
+        "2.5.4.7": "L",
+        "2.5.4.8": "ST",
+        "2.5.4.10": "O",
+        "2.5.4.11": "OU",
+    }
+    return ", ".join(f"{short.get(oid, oid)}={value}" for oid, value in name_attributes(der))
+
+
+def _text(name: str, found: list[Section]) -> str:
+    lines = [name]
+    for title, rows in found:
+        width = max((len(field) for field in rows), default=0)
+        lines += ["", title, *(f"  {field:<{width}}  {show(value)}" for field, value in rows.items())]
+    return "\n".join(lines)

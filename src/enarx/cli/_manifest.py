@@ -1,0 +1,229 @@
+"""A folder of recorded evidence with a manifest of what each sample must give: judge all of it and compare."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from enarx.attest import (
+    AnyBinding,
+    AuthenticityOnly,
+    Cache,
+    Claims,
+    Collateral,
+    Policy,
+    TrustAnchors,
+    Verifier,
+    explain,
+)
+from enarx.attest.material import recognise_collateral
+from enarx.attest.registry import BUILTIN
+from enarx.attest.snp import SnpDetail
+from enarx.cli._exit import ExitCode
+from enarx.cli._files import read
+from enarx.cli._output import Output
+from enarx.cli._verify import Verdict, judge
+from enarx.tcb.errors import EnarxError, Malformed
+
+EVIDENCE_ROLES: Final = ("report", "quote", "document", "token", "evidence")
+"""The role of the file that is the evidence; all other files of a sample are tried as collateral."""
+
+STRICT: Final = {
+    "snp": """
+        revocation = "any"
+        signing_key = "any"
+        chip_hidden = "any"
+        vmpl = "any"
+        provisional_firmware = "any"
+    """,
+}
+"""What ``verdict_strict_policy`` of the manifest means, by section, beyond ``measurement = "any"`` and the defaults."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One sample, what it should give, and what it gave."""
+
+    sample: str
+    expected: str
+    found: str
+    agrees: bool
+    verdict: Verdict | None
+    remark: str
+
+
+def run_manifest(output: Output, folder: Path, *, explained: bool) -> ExitCode:
+    """Judge every sample and print a line each. 0 when all agree, 1 when one does not, 4 without a manifest."""
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(read(path))
+        entries = [(str(entry["id"]), entry) for entry in manifest["samples"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Malformed(f"{path}: not a manifest of evidence: {type(error).__name__}") from None
+    rows = [_row(folder, name, entry) for name, entry in entries]
+    counts = {
+        "agree": sum(row.agrees and row.found != "not judged" for row in rows),
+        "differ": sum(not row.agrees for row in rows),
+        "not_judged": sum(row.found == "not judged" for row in rows),
+    }
+    document = {
+        "counts": counts,
+        "samples": [
+            {
+                "id": row.sample,
+                "expected": row.expected,
+                "found": row.found,
+                "agrees": row.agrees,
+                "remark": row.remark or None,
+                "verdict": row.verdict.document() if row.verdict else None,
+            }
+            for row in rows
+        ],
+    }
+    output.result("enarx.manifest/1", document, "\n".join(_table(rows, counts, explained)))
+    return ExitCode.DONE if not counts["differ"] else ExitCode.REFUSED
+
+
+def _table(rows: list[Row], counts: Mapping[str, int], explained: bool) -> Iterator[str]:
+    width = max((len(row.sample) for row in rows), default=6)
+    yield f"{'':<6}  {'sample':<{width}}  {'expected':<9}  found"
+    for row in rows:
+        mark = "-" if row.found == "not judged" else "ok" if row.agrees else "DIFFER"
+        remark = f"  ({row.remark})" if row.remark else ""
+        yield f"{mark:<6}  {row.sample:<{width}}  {row.expected:<9}  {row.found}{remark}"
+        if explained and row.verdict:
+            yield explain(row.verdict.checks)
+    yield f"{counts['agree']} agree, {counts['differ']} differ, {counts['not_judged']} hold nothing to judge"
+
+
+def _row(folder: Path, name: str, entry: Mapping[str, Any]) -> Row:
+    try:
+        return _judged(folder, name, entry)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Malformed(f"manifest: sample {name}: {type(error).__name__}: {error}") from None
+
+
+def _judged(folder: Path, name: str, entry: Mapping[str, Any]) -> Row:
+    files: dict[str, str] = {role: path for role, path in entry["files"].items() if isinstance(path, str)}
+    expected = _expected(entry["expected"])
+    role = next((role for role in EVIDENCE_ROLES if role in files), None)
+    known = any(verifier.partition("-")[0] == entry["tech"] for verifier in BUILTIN)
+    if role is None or not expected or entry["verification_time"] is None or not known:
+        remark = "no verifier for it" if role and not known else "no evidence file"
+        return Row(
+            sample=name, expected=expected, found="not judged", agrees=True, verdict=None, remark=remark
+        )
+    latest = (entry.get("appraisals") or [{}])[-1]
+    others = [path for other, path in files.items() if other != role and not other.startswith("negative")]
+    others += [path for path in latest.get("collateral", {}).values() if isinstance(path, str)]
+    when = datetime.fromisoformat(latest.get("verification_time") or entry["verification_time"])
+    collateral = Collateral.none()
+    for path in others:
+        collateral |= _collateral(folder / path)
+    anchors, evidence = TrustAnchors.vendor(), read(folder / files[role])
+    verdict = _verdict(name, evidence, anchors, AuthenticityOnly(), collateral, when)
+    tee = verdict.claims.tee.value if verdict.claims else ""
+    remark = _different_fields(verdict.claims, entry["expected"]) if verdict.claims else ""
+    if tee and entry["expected"].get("verdict_strict_policy"):
+        verdict = _verdict(name, evidence, anchors, _strict(tee), collateral, when)
+    found = "accept" if verdict.code is ExitCode.DONE else "reject"
+    reason = verdict.failures[0].name if verdict.failures else verdict.word
+    return Row(
+        sample=name,
+        expected=expected,
+        found=found if found == "accept" else f"reject: {reason}",
+        agrees=found == expected and not remark,
+        verdict=verdict,
+        remark=remark,
+    )
+
+
+def _expected(expected: Mapping[str, Any]) -> str:
+    word = expected.get("verdict_strict_policy") or expected.get("verdict")
+    if word is None:
+        word = {"valid": "accept", "invalid": "reject"}.get(expected.get("crypto", ""), "")
+    return str(word) if word in ("accept", "reject") else ""
+
+
+def _collateral(path: Path) -> Collateral:
+    try:
+        return recognise_collateral(read(path))
+    except EnarxError:
+        return Collateral.none()  # samples also hold inputs of measurements, logs, notes
+
+
+def _strict(section: str) -> Policy:
+    return Policy.parse(
+        f'version = 1\n[{section}]\nmeasurement = "any"\n{STRICT.get(section, "")}', BUILTIN.values()
+    )
+
+
+def _verdict(
+    name: str,
+    evidence: bytes,
+    anchors: TrustAnchors,
+    policy: Policy | AuthenticityOnly,
+    collateral: Collateral,
+    when: datetime,
+) -> Verdict:
+    verifier = Verifier(tees=tuple(BUILTIN.values()), anchors=anchors, policy=policy, cache=Cache())
+    return judge(name, evidence, verifier, collateral, when, AnyBinding())
+
+
+def _different_fields(claims: Claims, expected: Mapping[str, Any]) -> str:
+    """Name the fields that are not what the manifest says, or nothing."""
+    read_fields = FIELDS.get(claims.tee.value)
+    if read_fields is None:
+        return ""
+    found = read_fields(claims)
+    wrong = [name for name, value in expected.get("fields", {}).items() if found.get(name, value) != value]
+    return f"fields differ: {', '.join(wrong)}" if wrong else ""
+
+
+def _snp_fields(claims: Claims) -> dict[str, object]:
+    detail = claims.detail
+    assert isinstance(detail, SnpDetail)  # noqa: S101 -- claims of SNP have it
+    report = detail.report
+    return {
+        "version": report.version,
+        "guest_svn": report.guest_svn,
+        "policy": hex(report.policy.value),
+        "vmpl": report.vmpl,
+        "sig_algo": 1,
+        "platform_info": hex(report.platform_info.value),
+        "key_info": hex(
+            report.author_key_en | report.mask_chip_key << 1 | (report.signing_key.value == "vlek") << 2
+        ),
+        "cpuid_fms": bytes(report.cpuid or (0, 0, 0)).hex(),
+        "current_ver": ".".join(map(str, report.current_version)),
+        "committed_ver": ".".join(map(str, report.committed_version)),
+        "launch_mit_vector": hex(report.launch_mit_vector or 0),
+        "current_mit_vector": hex(report.current_mit_vector or 0),
+        "mbz_violations": [],
+        **{name: getattr(report, name).hex() for name in _SNP_OCTETS},
+    }
+
+
+_SNP_OCTETS: Final = (
+    "family_id",
+    "image_id",
+    "report_data",
+    "measurement",
+    "host_data",
+    "id_key_digest",
+    "author_key_digest",
+    "report_id",
+    "report_id_ma",
+    "chip_id",
+    "current_tcb",
+    "reported_tcb",
+    "committed_tcb",
+    "launch_tcb",
+)
+
+FIELDS: Final[Mapping[str, Callable[[Claims], Mapping[str, object]]]] = {"snp": _snp_fields}
+"""How the manifest writes the fields of each kind of evidence."""
