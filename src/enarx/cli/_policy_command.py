@@ -16,8 +16,15 @@ from enarx.cli._verify import at_option, collateral_option, enabled, judge, load
 
 
 @click.group(context_settings=SETTINGS)
+@json_option
 def policy() -> None:
-    """Check policies, and try them on recorded evidence."""
+    """Check policies, and try them on recorded evidence.
+
+    \b
+    Examples:
+      enarx policy check prod.toml
+      enarx policy try prod.toml report.bin --collateral certs/
+    """
 
 
 @policy.command(context_settings=SETTINGS)
@@ -26,6 +33,10 @@ def policy() -> None:
 @click.pass_obj
 def check(output: Output, file: Path) -> ExitCode:
     """Read a policy and name what is probably a mistake: contradictions, useless minimums, checks switched off.
+
+    \b
+    Examples:
+      enarx policy check prod.toml
 
     Exit codes: 0 nothing found, 1 something found, 3 not a policy.
     """
