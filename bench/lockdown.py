@@ -41,7 +41,10 @@ def bare_fork(sock: socket.socket) -> NoReturn:
 def locked_fork(sock: socket.socket) -> NoReturn:
     """Answer as a keep does: isolated, forked again, confined, sealed."""
     isolate(Profile.MODULE)
-    if os.fork() == 0:
+    keep = os.fork()
+    if keep:
+        os.waitpid(keep, 0)  # it dies with this process
+    else:
         die_with_parent(None)
         close_all_but(sock.fileno())
         confine(Profile.MODULE)
