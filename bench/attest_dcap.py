@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-import dcap_qvl
+import dcap_qvl  # type: ignore[import-untyped]
 
 from enarx.attest import (
     AnyBinding,

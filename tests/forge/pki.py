@@ -54,6 +54,12 @@ def amd_name(common_name: str) -> x509.Name:
     )
 
 
+def digest_of(key: Key) -> hashes.SHA256 | hashes.SHA384:
+    """What vendors hash with: SHA-256 for P-256, SHA-384 for all else."""
+    is_p256 = isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
+    return hashes.SHA256() if is_p256 else hashes.SHA384()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cert:
     """A certificate to be made. ``issuer=None``: self-signed."""
@@ -73,6 +79,8 @@ class Cert:
     extensions: Sequence[tuple[str, bool, bytes]] = ()
     signer: Key | None = None
     """Whose key really signs; by default the issuer's."""
+    digest: hashes.SHA256 | hashes.SHA384 | None = None
+    """What is hashed with in place of ``digest_of`` the signer's key."""
     pkcs1: bool = False
     """Sign with PKCS #1 v1.5 where an RSA key signs."""
 
@@ -96,7 +104,7 @@ class Cert:
         if self.ca is not None:
             builder = builder.add_extension(x509.BasicConstraints(self.ca, self.path_length), critical=True)
             usage = x509.KeyUsage(
-                digital_signature=False,
+                digital_signature=not self.ca,
                 content_commitment=False,
                 key_encipherment=False,
                 data_encipherment=False,
@@ -113,7 +121,7 @@ class Cert:
             )
         key = self.signer or issuer.key
         padded = None if self.pkcs1 or not isinstance(key, rsa.RSAPrivateKey) else _PSS
-        return builder.sign(key, hashes.SHA384(), rsa_padding=padded).public_bytes(Encoding.DER)
+        return builder.sign(key, self.digest or digest_of(key), rsa_padding=padded).public_bytes(Encoding.DER)
 
     def crl(
         self,
@@ -135,4 +143,4 @@ class Cert:
             builder = builder.add_revoked_certificate(entry)
         key = signer or self.key
         padded = _PSS if isinstance(key, rsa.RSAPrivateKey) else None
-        return builder.sign(key, hashes.SHA384(), rsa_padding=padded).public_bytes(Encoding.DER)
+        return builder.sign(key, digest_of(key), rsa_padding=padded).public_bytes(Encoding.DER)

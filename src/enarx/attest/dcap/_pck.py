@@ -23,7 +23,9 @@ _ARC: Final = bytes.fromhex("2a864886f84d010d01")
 CHAIN_CERTIFICATES: Final = 3
 """Leaf, intermediate and root, in this order (certification data of type 5)."""
 
-_BLOCK: Final = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\r\n]+)-----END CERTIFICATE-----\s*")
+_BLOCK: Final = re.compile(
+    rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\r\n]+)-----END CERTIFICATE-----[\r\n]*"
+)
 
 
 class SgxType(Enum):

@@ -26,7 +26,7 @@ from enarx.attest.dcap._documents import (
     parse_qe_identity,
     parse_tcb_info,
 )
-from enarx.attest.dcap._pck import SGX_EXTENSION, Pck, PckChain, parse_pck_chain
+from enarx.attest.dcap._pck import SGX_EXTENSION, Pck, PckChain, parse_pck, parse_pck_chain
 from enarx.attest.dcap._quote import INTEL_QE_VENDOR_ID, CertificationType, Quote, TeeType
 from enarx.attest.dcap._tcb import TcbVerdict, svn_level
 from enarx.attest.tee import Context
@@ -35,6 +35,12 @@ from enarx.attest.x509 import Certificate, SignatureAlgorithm, parse_certificate
 _P256_SPKI: Final = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 """SubjectPublicKeyInfo of a P-256 key up to the 64 bytes of the point."""
 
+_UNDERSTOOD: Final = frozenset({SGX_EXTENSION})
+_PPID_TYPES: Final = (
+    CertificationType.PPID_PLAIN,
+    CertificationType.PPID_RSA_2048,
+    CertificationType.PPID_RSA_3072,
+)
 _SHA256: Final = ec.ECDSA(hashes.SHA256())
 _ROOT_NAME: Final = "Intel SGX Root CA"
 _PCK_NAME: Final = "Intel SGX PCK Certificate"
@@ -67,17 +73,23 @@ class Platform:
 def verify_platform(quote: Quote, context: Context) -> Platform:
     """Verify who signed the quote, and find out what Intel says of its platform.
 
-    1. Envelope: vendor and kind of certification. 2. PCK chain to a pinned root. 3. The PCK signed the quoting
+    1. The quoting enclave's vendor. 2. PCK chain to a pinned root. 3. The PCK signed the quoting
        enclave's report, which names the attestation key. 4. The attestation key signed the quote. 5. TCB info and QE
        identity: chosen, signed, in date, of this platform. 6. Revocation. 7. The quoting enclave is Intel's.
 
     The platform's status follows from its level, which the TEE finds (``_tcb``) and gives to ``conclude``.
     """
-    _verify_envelope(quote, context)  # 1
-    pck, chain = _verify_pck(quote, context)  # 2
+    context.ledger.equal(  # 1
+        "dcap.vendor_id",
+        INTEL_QE_VENDOR_ID,
+        quote.vendor_id,
+        field="header.vendor_id",
+        advice="a quoting enclave of another vendor, which nothing here vouches for",
+    )
+    certificates = _certificates(context.collateral.certificates, context)
+    pck, chain = _verify_pck(quote, certificates, context)  # 2
     _verify_qe(quote, pck, context)  # 3
     _verify_signature(quote, context)  # 4
-    certificates = _certificates(context.collateral.certificates, context)
     info = _tcb_info(quote, pck, context)  # 5
     signer = _verify_document(info, certificates, context, "dcap.tcb_info")
     identity = _qe_identity(quote, context)
@@ -92,24 +104,6 @@ def verify_platform(quote: Quote, context: Context) -> Platform:
     )
 
 
-def _verify_envelope(quote: Quote, context: Context) -> None:
-    context.ledger.equal(
-        "dcap.vendor_id",
-        INTEL_QE_VENDOR_ID,
-        quote.vendor_id,
-        field="header.vendor_id",
-        advice="a quoting enclave of another vendor, which nothing here vouches for",
-    )
-    context.ledger.require(
-        "dcap.certification.type",
-        quote.certification_type is CertificationType.PCK_CHAIN,
-        field="certification.type",
-        expected="5 (PCK chain)",
-        found=quote.certification_type.value,
-        advice="configure the quote provider of the platform so that quotes carry their PCK certificate",
-    )
-
-
 def _certificates(ders: Iterable[bytes], context: Context) -> list[Certificate]:
     """Read certificates; those of the roots were read before."""
     known = {one.certificate.der: one.certificate for one in context.anchors.anchors if one.certificate}
@@ -117,11 +111,29 @@ def _certificates(ders: Iterable[bytes], context: Context) -> list[Certificate]:
     return [known[der] if der in known else remember(parse_certificate, der) for der in dict.fromkeys(ders)]
 
 
-def _verify_pck(quote: Quote, context: Context) -> tuple[Pck, Chain]:
-    """The chain in the quote must be whole and nothing in it may be unused."""
-    ledger, remember = context.ledger, context.cache.remember
-    given: PckChain = remember(parse_pck_chain, quote.certification_data)
-    others = _certificates(given.others, context)
+def _pck(quote: Quote, certificates: list[Certificate], context: Context) -> tuple[Pck, list[Certificate]]:
+    """The PCK certificate, not verified, and those that may have issued it.
+
+    A quote carries its chain, which must be whole; one that only names the platform (types 1 to 3) is judged with the
+    PCK certificate among the collateral whose key signed it.
+    """
+    ledger, kind = context.ledger, quote.certification_type
+    with_extension = [one for one in certificates if SGX_EXTENSION in one.extensions]
+    ledger.require(
+        "dcap.certification.type",
+        kind is CertificationType.PCK_CHAIN or (kind in _PPID_TYPES and bool(with_extension)),
+        field="certification.type",
+        expected="5 (PCK chain), or 1 to 3 and a PCK certificate among the collateral",
+        found=kind.value,
+        advice="let the platform's quote provider put the PCK certificate into quotes, or give it as collateral",
+    )
+    if kind is not CertificationType.PCK_CHAIN:
+        signers = (
+            one for one in with_extension if _is_signed(_point(one), quote.qe_signature, quote.qe_report.raw)
+        )
+        leaf = next(signers, with_extension[0])
+        return context.cache.remember(parse_pck, leaf), certificates
+    given: PckChain = context.cache.remember(parse_pck_chain, quote.certification_data)
     ledger.require(
         "dcap.pck.extension",
         given.pck is not None,
@@ -130,13 +142,20 @@ def _verify_pck(quote: Quote, context: Context) -> tuple[Pck, Chain]:
         advice="the chain begins with the PCK certificate of the platform",
     )
     assert given.pck is not None  # noqa: S101 -- require raised otherwise; this tells the type checker
+    return given.pck, _certificates(given.others, context)
+
+
+def _verify_pck(quote: Quote, certificates: list[Certificate], context: Context) -> tuple[Pck, Chain]:
+    """The chain is Intel's, and nothing in the quote's is unused."""
+    ledger = context.ledger
+    pck, issuers = _pck(quote, certificates, context)
     chain = verify_chain(
-        given.leaf,
-        others,
+        pck.certificate,
+        issuers,
         context,
         vendor=Vendor.INTEL,
         name="dcap.pck",
-        understood=frozenset({SGX_EXTENSION}),
+        understood=_UNDERSTOOD,
     )
     names = tuple(one.common_name for one in chain.certificates)
     ledger.require(
@@ -147,20 +166,18 @@ def _verify_pck(quote: Quote, context: Context) -> tuple[Pck, Chain]:
         advice="certificates of Intel's, but not those that vouch for platforms",
     )
     _require_p256("dcap.pck.algorithm", chain, context)
-    root = others[-1]
-    anchored = chain.anchor.certificate
-    ledger.require(
-        "dcap.pck.root_certificate",
-        (anchored is not None and root.der == anchored.der)
-        or (
-            root.spki == chain.anchor.spki
-            and remember(signed_by, root.spki, root.algorithm, root.signature, root.tbs)
-        ),
-        expected=Phrase("the certificate of {} last", chain.anchor.name),
-        found=root.common_name,
-        advice="the chain in the quote was changed where nothing else looks",
-    )
-    return given.pck, chain
+    if quote.certification_type is CertificationType.PCK_CHAIN:
+        root, anchored = issuers[-1], chain.anchor.certificate
+        arguments = (root.spki, root.algorithm, root.signature, root.tbs)
+        same = anchored is not None and root.der == anchored.der
+        ledger.require(
+            "dcap.pck.root_certificate",
+            same or (root.spki == chain.anchor.spki and context.cache.remember(signed_by, *arguments)),
+            expected=Phrase("the certificate of {} last", chain.anchor.name),
+            found=root.common_name,
+            advice="the chain in the quote was changed where nothing else looks",
+        )
+    return pck, chain
 
 
 def _require_p256(name: str, chain: Chain, context: Context) -> None:
@@ -178,8 +195,7 @@ def _require_p256(name: str, chain: Chain, context: Context) -> None:
 def _verify_qe(quote: Quote, pck: Pck, context: Context) -> None:
     """The platform vouches for the quoting enclave, and that for the key that signed the quote."""
     ledger = context.ledger
-    point = pck.certificate.spki.removeprefix(_P256_SPKI)
-    genuine = _is_signed(point, quote.qe_signature, quote.qe_report.raw)
+    genuine = _is_signed(_point(pck.certificate), quote.qe_signature, quote.qe_report.raw)
     ledger.require(
         "dcap.qe.signature",
         genuine is True,
@@ -212,6 +228,10 @@ def _verify_signature(quote: Quote, context: Context) -> None:
         found="so" if genuine else "not so",
         advice="the quote was changed",
     )
+
+
+def _point(certificate: Certificate) -> bytes:
+    return certificate.spki.removeprefix(_P256_SPKI)
 
 
 def _is_signed(point: bytes, signature: bytes, signed: bytes) -> bool | None:

@@ -24,6 +24,13 @@ from enarx.attest.rules import (
 class AttributeRules:
     """Bits of the enclave's ATTRIBUTES: ``true`` or ``false`` must be exactly so."""
 
+    init: Rule = key(
+        boolean,
+        path="init",
+        field="init",
+        default=Exactly(True),
+        advice="no processor reports an enclave that was not started",
+    )
     mode64: Rule | None = key(boolean, path="mode64", field="mode64", default=None)
     provision_key: Rule = key(
         boolean,
@@ -66,6 +73,19 @@ class AttributeRules:
 class SgxRules(DcapRules):
     """The section ``[sgx]``."""
 
+    measurement: Rule = key(
+        digests(32),
+        path="measurement",
+        field="mrenclave",
+        advice="not an enclave that was expected; compare with `enarx measure sgx` of the one you mean to run",
+    )
+    debug: Rule = key(
+        boolean,
+        path="debug",
+        field="attributes.debug",
+        default=Exactly(False),
+        advice="the operator can read the enclave's memory; start it without DEBUG",
+    )
     mrsigner: Rule | None = key(
         digests(32),
         path="detail.report.mrsigner",

@@ -24,26 +24,17 @@ class SgxDetail:
 def verify(evidence: SgxQuote, context: Context) -> Verified:
     """Verify one quote.
 
-    1. Who signed it, and what Intel says of the platform. 2. The platform's level and status. 3. The report is of an
-       enclave that was started.
+    1. Who signed it, and what Intel says of the platform. 2. The platform's level and status.
 
     Raises ``EvidenceRejected``, ``CollateralMissing``, ``Malformed``.
     """
-    quote, report, ledger = evidence.quote, evidence.report, context.ledger
+    quote, report = evidence.quote, evidence.report
     platform = verify_platform(quote, context)  # 1
     level = require_level(sgx_level(platform.tcb_info, platform.pck), quote, platform, context)  # 2
     qe = platform.qe_level
     verdict = make_verdict(converge(level.status, qe.status), level, qe, None)
-    ledger.require(  # 3
-        "sgx.attributes.init",
-        report.attributes.init,
-        field="attributes.init",
-        expected=True,
-        found=report.attributes.init,
-        advice="no processor reports an enclave that was not started",
-    )
     if unknown := report.attributes.unknown:
-        ledger.note(
+        context.ledger.note(
             "sgx.attributes.unknown",
             field="attributes.unknown",
             expected="flags that we know",

@@ -74,6 +74,19 @@ class TdAttributeRules:
 class TdxRules(DcapRules):
     """The section ``[tdx]``."""
 
+    measurement: Rule = key(
+        digests(48),
+        path="measurement",
+        field="mrtd",
+        advice="not an image that was expected; compare with `enarx measure tdx` of the one you mean to run",
+    )
+    debug: Rule = key(
+        boolean,
+        path="debug",
+        field=tuple(f"td_attributes.{name}" for name in ("debug", "hgs_plus_prof", "perf_prof", "pmt_prof")),
+        default=Exactly(False),
+        advice="the operator can look into the TD; launch it without DEBUG and profiling bits",
+    )
     mrseam: Rule | None = key(
         digests(48),
         path="detail.report.mrseam",
