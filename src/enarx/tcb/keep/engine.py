@@ -102,7 +102,9 @@ def load_code(
     try:
         code = kind(engine, binary)
     except WasmtimeError as error:
-        raise Malformed(f"the {kind.__name__.lower()} is not valid: {first_line(error)}") from None
+        message = first_line(error)
+        hint = "allow threads with --threads" if "threads must be enabled" in message else ""
+        raise Malformed(f"the {kind.__name__.lower()} is not valid: {message}", hint=hint) from None
     cache.seal(code.serialize)
     return code
 
