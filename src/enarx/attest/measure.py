@@ -62,7 +62,7 @@ from enarx.attest.snp._id_block import (
 )
 from enarx.attest.snp._launch import snp_firmware_digest, snp_launch_digest, snp_svsm_launch_digest
 from enarx.attest.tdx._mrtd import PageOrder, mrtd
-from enarx.attest.tdx._rtmr import kernel_rtmr1, rtmr0, rtmr1, rtmr2, td_hob
+from enarx.attest.tdx._rtmr import kernel_rtmr1, rtmr0, rtmr0_digests, rtmr1, rtmr2, td_hob
 from enarx.attest.tdx._tdvf import TdFirmware, TdSection, parse_td_firmware
 from enarx.attest.tpm._pcrs import expected_pcrs
 
@@ -117,6 +117,7 @@ __all__ = [
     "patched_kernel",
     "replay",
     "rtmr0",
+    "rtmr0_digests",
     "rtmr1",
     "rtmr2",
     "sev_es_launch_digest",

@@ -76,19 +76,19 @@ def td_hob(firmware: TdFirmware, *, memory_bytes: int) -> bytes:
     return handoff + resources
 
 
-def rtmr0(
+def rtmr0_digests(
     firmware: TdFirmware,
     *,
     memory_bytes: int,
     acpi: Sequence[bytes],
     boot: Sequence[bytes] | None = None,
     secure_boot: bytes = b"",
-) -> bytes:
-    """Give RTMR0 (48 bytes) of a machine without secure boot keys.
+) -> tuple[bytes, ...]:
+    """Give the SHA-384 digests of the events of RTMR0, in order, of a machine without secure boot keys.
 
-    ``acpi`` and ``boot`` are the SHA-384 digests of the ACPI events and of the boot variables, in order; without
-    ``boot`` there are only ``BOOT_VARIABLES``. ``secure_boot`` is the value of the variable SecureBoot: newer firmware
-    leaves it out, older sets it to one zero byte.
+    ``acpi`` and ``boot`` are the digests of the ACPI events and of the boot variables; without ``boot`` there are only
+    ``BOOT_VARIABLES``. ``secure_boot`` is the value of the variable SecureBoot: newer firmware leaves it out, older
+    sets it to one zero byte.
     """
     variables = (
         (_EFI_GLOBAL, "SecureBoot", secure_boot),
@@ -105,9 +105,22 @@ def rtmr0(
         *(_variable(*variable) for variable in variables),
         SEPARATOR,
     ]
-    return extend_all(
-        _SHA384, [*(hash_bytes(_SHA384, data) for data in measured), *_digests(acpi), *_digests(boot)]
+    return (*(hash_bytes(_SHA384, data) for data in measured), *_digests(acpi), *_digests(boot))
+
+
+def rtmr0(
+    firmware: TdFirmware,
+    *,
+    memory_bytes: int,
+    acpi: Sequence[bytes],
+    boot: Sequence[bytes] | None = None,
+    secure_boot: bytes = b"",
+) -> bytes:
+    """Give RTMR0 (48 bytes), see ``rtmr0_digests``."""
+    digests = rtmr0_digests(
+        firmware, memory_bytes=memory_bytes, acpi=acpi, boot=boot, secure_boot=secure_boot
     )
+    return extend_all(_SHA384, digests)
 
 
 def rtmr1(kernel: bytes) -> bytes:
