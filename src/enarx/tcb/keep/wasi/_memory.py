@@ -66,7 +66,9 @@ class GuestMemory:
     def vectors(self, pointer: int, count: int) -> Sequence[memoryview]:
         """Read an array of ``count`` buffers (``iovec`` or ``ciovec``)."""
         if count == 1:
-            return (self.slice(*_VECTOR.unpack(self.slice(pointer, 8))),)
+            if pointer + 8 > self.size:
+                self.slice(pointer, 8)
+            return (self.slice(*_VECTOR.unpack_from(self.view, pointer)),)
         table = self.slice(pointer, 8 * min(count, MAX_VECTORS))
         buffers = [self.slice(start, size) for start, size in _VECTOR.iter_unpack(table)]
         if sum(map(len, buffers)) > 0xFFFFFFFF:
