@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import statistics
 import sys
 import tempfile
@@ -44,10 +43,13 @@ def interleaved(actions: Mapping[str, Callable[[], object]], rounds: int) -> dic
 
 
 def launch(name: str, image: bytes, path: str, rounds: int) -> bool:
-    """Compare an SNP launch digest of ``image``, file reading included where the peer does it."""
+    """Compare an SNP launch digest of ``image``; beside the peer, which reads a file, we do so too."""
 
-    def ours() -> bytes:
-        return snp_launch_digest(parse_sev_firmware(Path(path).read_bytes()), vcpus=4, cpu_signature=CPU)
+    def ours(data: bytes = image) -> bytes:
+        return snp_launch_digest(parse_sev_firmware(data), vcpus=4, cpu_signature=CPU)
+
+    def with_file() -> bytes:
+        return ours(Path(path).read_bytes())
 
     def peer() -> bytes:
         digest: bytes = guest.calc_launch_digest(SevMode.SEV_SNP, 4, CPU, path, "", "", "", 1)
@@ -57,15 +59,15 @@ def launch(name: str, image: bytes, path: str, rounds: int) -> bool:
         return [hashlib.sha384(image[at : at + PAGE]).digest() for at in range(0, len(image), PAGE)]
 
     assert ours() == peer()
-    took = interleaved({"ours": ours, "peer": peer, "bare": bare}, rounds)
-    against_bare, against_peer = took["ours"] / took["bare"], took["ours"] / took["peer"]
+    took = interleaved({"ours": ours, "with file": with_file, "peer": peer, "bare": bare}, rounds)
+    against_bare, against_peer = took["ours"] / took["bare"], took["with file"] / took["peer"]
     text = f"{took['ours']:.2f} ms"
     _report.line(
         f"SNP launch digest, {name}", text, peer="SHA-384 of its pages", ratio=against_bare,
         goal=f"at most {GOAL}", met=against_bare <= GOAL,
     )  # fmt: skip
     _report.line(
-        f"SNP launch digest, {name}", text, peer="sev-snp-measure", ratio=against_peer,
+        "... its file read too", f"{took['with file']:.2f} ms", peer="sev-snp-measure", ratio=against_peer,
         goal="at most 1.0", met=against_peer <= 1,
     )  # fmt: skip
     return against_bare <= GOAL and against_peer <= 1
@@ -76,7 +78,7 @@ def main(arguments: list[str]) -> int:
     met = True
     noise = Ovmf(pages=1024, tdx=None).build()
     half = bytearray(noise)
-    for page in random.Random(1).sample(range(1023), 512):  # firmware volumes are padded with ones
+    for page in range(0, 1023, 2):  # firmware volumes are padded with ones
         half[page * PAGE : page * PAGE + PAGE] = b"\xff" * PAGE
     with tempfile.TemporaryDirectory() as folder:
         images = {"4 MiB of noise": noise, "4 MiB, half of it padding": bytes(half)}
