@@ -8,6 +8,7 @@ proves nothing: its type is a hint, and only the bytes inside are judged.
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,9 +66,12 @@ def parse(data: bytes) -> Record | Collection:
         if data[:1] in (b"[", b"{"):
             value = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse)
         else:
-            value = cbor2.loads(
-                data, max_depth=2 * MAX_DEPTH + 2, allow_indefinite=False, allow_duplicate_keys=False
-            )
+            stream = io.BytesIO(data)
+            value = cbor2.CBORDecoder(
+                stream, max_depth=2 * MAX_DEPTH + 2, allow_indefinite=False, allow_duplicate_keys=False
+            ).decode()
+            if stream.read(1):  # the decoder itself does not mind
+                raise MalformedEvidence("envelope: bytes trail")
     except MalformedEvidence:
         raise
     except Exception as error:  # foreign decoders on hostile bytes: whatever they raise is a refusal
@@ -78,7 +82,7 @@ def parse(data: bytes) -> Record | Collection:
 def looks_like(data: bytes) -> bool:
     """Say cheaply whether ``data`` may be an envelope; never raises."""
     if data[:1] == b"[":
-        return data[1:].lstrip()[:1] == b'"'
+        return data[1:].lstrip()[:1] in b'"0123456789'
     first = data[0] if data else 0
     return first in (ord("{"), 0x82, 0x83, 0xDA) or 0xA1 <= first <= 0xB8
 
