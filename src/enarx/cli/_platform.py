@@ -27,7 +27,7 @@ def render_text(report: Report, *, colour: bool = False) -> str:
         for fact in facts:
             lines += _lines(fact, 1, colour)
         lines += [f"  {advice}" for advice in _advice(backend)]
-    return printable("\n".join(lines)) if not colour else "\n".join(lines)
+    return "\n".join(lines)
 
 
 def to_json(report: Report) -> dict[str, object]:
@@ -62,7 +62,7 @@ def _document(fact: Fact) -> dict[str, object]:
 
 def _lines(fact: Fact, depth: int, colour: bool) -> Iterator[str]:
     info = f": {fact.info}" if fact.info else ""
-    yield f"{'  ' * depth}{_icon(fact.passed, colour)} {fact.name}{info}"
+    yield f"{'  ' * depth}{_icon(fact.passed, colour)} {printable(fact.name + info)}"
     for below in fact.facts:
         yield from _lines(below, depth + 1, colour)
 
