@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, TypeVar
 
 from cryptography.exceptions import InvalidSignature
@@ -142,7 +143,16 @@ def _pck(quote: Quote, certificates: list[Certificate], context: Context) -> tup
         advice="the chain begins with the PCK certificate of the platform",
     )
     assert given.pck is not None  # noqa: S101 -- require raised otherwise; this tells the type checker
-    return given.pck, _certificates(given.others, context)
+    issuers = _certificates(given.others, context)
+    whole = [given.leaf, *issuers]
+    ledger.require(
+        "dcap.pck.order",
+        all(one.issuer == issuer.subject for one, issuer in pairwise(whole)),
+        expected="each certificate issued by the next",
+        found=tuple(one.common_name for one in whole),
+        advice="the chain in the quote is not whole; it is leaf, intermediate, root",
+    )
+    return given.pck, issuers
 
 
 def _verify_pck(quote: Quote, certificates: list[Certificate], context: Context) -> tuple[Pck, Chain]:
