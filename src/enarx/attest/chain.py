@@ -65,8 +65,9 @@ def verify_chain(
     anchors = context.anchors.of(vendor)
     pool = [anchor.certificate for anchor in anchors if anchor.certificate is not None]
     pool += candidates
+    by_key = {anchor.spki: anchor for anchor in reversed(anchors)}
     path = [leaf]
-    while (anchor := context.anchors.find(vendor, path[-1].spki)) is None:
+    while (anchor := by_key.get(path[-1].spki)) is None:
         path.append(_issuer(path, pool, context, name))
     certificates = tuple(path)
     for position, certificate in enumerate(certificates):
@@ -110,8 +111,8 @@ def _issuer(path: list[Certificate], pool: list[Certificate], context: Context, 
     ledger.require(
         f"{name}.signature",
         candidate is not None,
-        expected=Phrase("signed by {}", current.issuer_common_name),
-        found=Phrase("{} {}", current.common_name, "signed so" if candidate else "signed otherwise"),
+        expected=Phrase("signed by {}", candidate or named[0]),
+        found=Phrase("{} {}", current, "signed so" if candidate else "signed otherwise"),
         advice="the issuer's certificate is of another key, or this certificate was changed",
     )
     assert candidate is not None  # noqa: S101 -- require raised otherwise; this tells the type checker
@@ -121,7 +122,7 @@ def _issuer(path: list[Certificate], pool: list[Certificate], context: Context, 
 def _check_certificate(
     certificate: Certificate, position: int, context: Context, name: str, understood: frozenset[str]
 ) -> None:
-    require, who = context.ledger.require, certificate.common_name
+    require, who = context.ledger.require, certificate
     check_validity(certificate.not_before, certificate.not_after, context, name=name, who=who)
     for oid, extension in certificate.extensions.items():
         if extension.critical and oid not in _UNDERSTOOD and oid not in understood:
@@ -156,7 +157,7 @@ def _check_certificate(
 
 
 def check_validity(
-    not_before: datetime, not_after: datetime, context: Context, *, name: str, who: str
+    not_before: datetime, not_after: datetime, context: Context, *, name: str, who: object
 ) -> None:
     """Require ``not_before <= now <= not_after``: checks ``.not_before`` and ``.not_after``."""
     context.ledger.require(
@@ -287,11 +288,11 @@ def verify_not_revoked(
 def _look_up(
     certificate: Certificate, issuer: Certificate, lists: list[RevocationList], context: Context, name: str
 ) -> Revocation:
-    ledger, who = context.ledger, issuer.common_name
+    ledger, who = context.ledger, issuer
     if not lists:
         ledger.note(
             f"{name}.missing",
-            expected=f"a revocation list of {who}",
+            expected=Phrase("a revocation list of {}", who),
             found=None,
             advice="give the vendor's revocation list as collateral",
         )
@@ -315,7 +316,7 @@ def _look_up(
         ledger.require(
             f"{name}.revoked",
             not revoked,
-            expected=Phrase("serial {} of {} not listed", certificate.serial, certificate.common_name),
+            expected=Phrase("serial {} of {} not listed", certificate.serial, certificate),
             found="listed" if revoked else "not listed",
             advice="the vendor withdrew this certificate; fetch the one that replaced it",
         )

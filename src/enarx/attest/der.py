@@ -43,17 +43,21 @@ class Der:
     DER.
     """
 
-    __slots__ = ("_at", "_data", "_end", "_name")
+    __slots__ = ("_at", "_data", "_end", "_name", "_outer")
 
-    def __init__(self, data: bytes, *, name: str) -> None:
+    def __init__(self, data: bytes, *, name: str, outer: Der | None = None) -> None:
         self._data = data
         self._at = 0
         self._end = len(data)
         self._name = name
+        self._outer = outer
 
     def bad(self, why: str) -> MalformedCollateral:
         """Make the error that says where and why."""
-        return MalformedCollateral(f"{self._name}: {why} at {self._at:#x}")
+        name, outer = self._name, self._outer
+        while outer is not None:
+            name, outer = f"{outer._name}.{name}", outer._outer
+        return MalformedCollateral(f"{name}: {why} at {self._at:#x}")
 
     def more(self) -> bool:
         """Say whether an element is left."""
@@ -98,7 +102,7 @@ class Der:
 
     def inside(self, tag: int, field: str) -> Der:
         """Open a constructed element that must have ``tag``."""
-        return Der(self.take(tag, field), name=f"{self._name}.{field}")
+        return Der(self.take(tag, field), name=field, outer=self)
 
     def integer(self, field: str, *, tag: int = Tag.INTEGER) -> int:
         """Take an INTEGER (or ENUMERATED) in its shortest form."""

@@ -34,6 +34,8 @@ class SignatureAlgorithm(Enum):
     identifier.
     """
 
+    __hash__ = object.__hash__  # one object a member; it stands in many keys of the cache
+
     RSA_PSS_SHA384 = bytes.fromhex(
         "304106092a864886f70d01010a3034a00f300d06096086480165030402020500"
         "a11c301a06092a864886f70d010108300d06096086480165030402020500a203020130"
@@ -102,6 +104,9 @@ class Certificate:
 
     def __hash__(self) -> int:
         return hash(self.der)
+
+    def __str__(self) -> str:
+        return self.common_name
 
 
 def parse_certificate(der: bytes) -> Certificate:

@@ -237,7 +237,8 @@ class _Object:
         listed: list[object] = self.take(name, list)
         if not listed:
             raise self.bad(name, "an empty list")
-        return tuple([read(_Object(one, f"{self._name}.{name}")) for one in listed])
+        where = f"{self._name}.{name}"
+        return tuple([read(_Object(one, where)) for one in listed])
 
     def small(self, name: str, most: int) -> int:
         value = self.take(name, int)

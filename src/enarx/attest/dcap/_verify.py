@@ -30,8 +30,9 @@ from enarx.attest.dcap._documents import (
 from enarx.attest.dcap._pck import SGX_EXTENSION, Pck, PckChain, parse_pck, parse_pck_chain
 from enarx.attest.dcap._quote import INTEL_QE_VENDOR_ID, CertificationType, Quote, TeeType
 from enarx.attest.dcap._tcb import TcbVerdict, svn_level
+from enarx.attest.errors import MalformedCollateral
 from enarx.attest.tee import Context
-from enarx.attest.x509 import Certificate, SignatureAlgorithm, parse_certificate, signed_by
+from enarx.attest.x509 import Certificate, SignatureAlgorithm, load_public_key, parse_certificate, signed_by
 
 _P256_SPKI: Final = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 """SubjectPublicKeyInfo of a P-256 key up to the 64 bytes of the point."""
@@ -247,8 +248,10 @@ def _point(certificate: Certificate) -> bytes:
 def _is_signed(point: bytes, signature: bytes, signed: bytes) -> bool | None:
     """Say whether the key made the signature (r and s, big endian); nothing if the key is no point of the curve."""
     try:
-        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + point)
-    except ValueError:
+        key = load_public_key(_P256_SPKI + point)
+    except MalformedCollateral:
+        return None
+    if not isinstance(key, ec.EllipticCurvePublicKey):
         return None
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     try:
