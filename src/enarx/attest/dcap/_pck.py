@@ -36,6 +36,7 @@ class SgxType(Enum):
     SCALABLE_WITH_INTEGRITY = "scalable-with-integrity"
 
 
+_TCB_NAMES: Final = ("pce", *(f"sgx{at:02}" for at in range(1, 17)))
 _SGX_TYPES: Final = tuple(SgxType)
 
 
@@ -57,6 +58,10 @@ class Pck:
     dynamic_platform: bool | None
     cached_keys: bool | None
     smt: bool | None
+
+    def tcb(self) -> dict[str, int]:
+        """The security versions by component: ``pce``, ``sgx01`` to ``sgx16``."""
+        return dict(zip(_TCB_NAMES, (self.pce_svn, *self.components), strict=True))
 
     def fields(self) -> Mapping[str, object]:
         """What the extension says, by name."""

@@ -108,9 +108,11 @@ def verify_platform(quote: Quote, context: Context) -> Platform:
 
 def _certificates(ders: Iterable[bytes], context: Context) -> list[Certificate]:
     """Read certificates; those of the roots were read before."""
-    known = {one.certificate.der: one.certificate for one in context.anchors.anchors if one.certificate}
+    known = {
+        one.certificate.der: one.certificate for one in context.anchors.of(Vendor.INTEL) if one.certificate
+    }
     remember = context.cache.remember
-    return [known[der] if der in known else remember(parse_certificate, der) for der in dict.fromkeys(ders)]
+    return [known.get(der) or remember(parse_certificate, der) for der in dict.fromkeys(ders)]
 
 
 def _pck(quote: Quote, certificates: list[Certificate], context: Context) -> tuple[Pck, list[Certificate]]:
@@ -192,14 +194,16 @@ def _verify_pck(quote: Quote, certificates: list[Certificate], context: Context)
 
 
 def _require_p256(name: str, chain: Chain, context: Context) -> None:
+    others = [
+        one
+        for one in chain.certificates
+        if one.algorithm is not SignatureAlgorithm.ECDSA_SHA256 or not one.spki.startswith(_P256_SPKI)
+    ]
     context.ledger.require(
         name,
-        all(
-            one.algorithm is SignatureAlgorithm.ECDSA_SHA256 and one.spki.startswith(_P256_SPKI)
-            for one in chain.certificates
-        ),
+        not others,
         expected="ECDSA with P-256 and SHA-256",
-        found=tuple(one.algorithm.name for one in chain.certificates),
+        found=Phrase("otherwise in {}", others[0]) if others else "so",
     )
 
 

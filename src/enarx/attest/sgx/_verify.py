@@ -49,7 +49,7 @@ def verify(evidence: SgxQuote, context: Context) -> Verified:
         measurements={"mrenclave": report.mrenclave, "mrsigner": report.mrsigner},
         report_data=ReportData(report.report_data),
         debug=report.attributes.debug,
-        tcb={"pce": pck.pce_svn, **{f"sgx{at:02}": svn for at, svn in enumerate(pck.components, 1)}},
+        tcb=pck.tcb(),
         tcb_status=verdict.status.value,
         signer=report.mrsigner,
         chip_id=pck.ppid,

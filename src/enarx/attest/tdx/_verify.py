@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from enarx.attest.checks import Phrase
 from enarx.attest.claims import Measurement, ReportData, Tee, Verified
@@ -21,6 +22,8 @@ from enarx.attest.dcap._tcb import (
 from enarx.attest.dcap._verify import conclude, require_level, verify_platform
 from enarx.attest.tdx._body import XFAM_FIXED, XFAM_KNOWN, TdReport, TdxQuote
 from enarx.attest.tee import Context
+
+_TDX_NAMES: Final = tuple(f"tdx{at:02}" for at in range(1, 17))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +59,7 @@ def verify(evidence: TdxQuote, context: Context) -> Verified:
         measurements=registers,
         report_data=ReportData(report.report_data),
         debug=report.td_attributes.debug,
-        tcb={
-            "pce": pck.pce_svn,
-            **{f"sgx{at:02}": svn for at, svn in enumerate(pck.components, 1)},
-            **{f"tdx{at:02}": svn for at, svn in enumerate(report.tee_tcb_svn, 1)},
-        },
+        tcb={**pck.tcb(), **dict(zip(_TDX_NAMES, report.tee_tcb_svn, strict=True))},
         tcb_status=verdict.status.value,
         signer=report.mrsigner_seam,
         chip_id=pck.ppid,
