@@ -172,14 +172,16 @@ class Acceptor:
 
     def _run(self) -> None:
         try:
+            timeout = self._tend()
             while self._listeners:
-                for key, _ in self._selector.select(self._tend()):
+                for key, _ in self._selector.select(timeout):
                     if key.fileobj == self._wake:
                         os.eventfd_read(self._wake)
                     elif isinstance(key.data, TlsListener):
                         self._accept(key.data)
                     elif key.data in self._handshakes:
                         self._advance(key.data)
+                timeout = self._tend()
         finally:  # whatever happened, no workload waits for ever
             for listener in self._listeners:
                 os.eventfd_write(listener.tokens, 1 << 32)

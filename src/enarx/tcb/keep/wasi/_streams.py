@@ -186,12 +186,11 @@ class TlsStream(Stream):
 
     def ready(self, *, write: bool) -> Readiness | None:
         """Tell of content, not of bytes on the wire: part of a record is not readable yet."""
+        if write:
+            return super().ready(write=True)
         with self._lock:
-            if not write and self._tls.pending():
-                return Readiness(self._tls.pending())
-            readiness = super().ready(write=write)
-            if readiness is None or write or self._deaf:
-                return readiness
+            if self._deaf:
+                return Readiness(0, hangup=True)
             self._sock.setblocking(False)
             try:
                 self._tls.recv_into(bytearray(1), None, socket.MSG_PEEK)
@@ -199,7 +198,7 @@ class TlsStream(Stream):
             except (SSL.WantReadError, SSL.WantWriteError):
                 return None
             except (SSL.Error, OSError):
-                return Readiness(0, hangup=True)  # a read says more
+                return Readiness(0, hangup=True)  # the end or a failure: a read says which
             finally:
                 self._let_block()
 
