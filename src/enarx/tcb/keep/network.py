@@ -94,13 +94,14 @@ class Network:
             return _blocking(Stream(sock))
         try:
             return _blocking(TlsStream(sock, self._shake_hands(sock, entry), shared=self._threads))
-        except HandshakeError as error:
-            raise NetworkUnavailable(f"{_told(entry)}: {error}") from None
+        except EnarxError as error:
+            sock.close()
+            raise NetworkUnavailable(f"{_told(entry)}: {error}", hint=error.hint) from None
 
     def _shake_hands(self, sock: socket.socket, entry: Connect) -> SSL.Connection:
         if not self._roots:
             hint = "deliver the certificate authorities that it may trust"
-            raise NetworkUnavailable(f"{_told(entry)}: there is nothing to verify the server with", hint=hint)
+            raise HandshakeError("there is nothing to verify the server with", hint=hint)
         context = client_context(self._credential_for(entry), self._roots)
         return connect(context, sock, entry.host, timeout_s=HANDSHAKE_TIMEOUT_S)
 
@@ -120,13 +121,24 @@ class Network:
             detail = f" ({answer.detail})" if answer.detail else ""
             message = f"{_told(entry)}: {answer.reason.value}{detail}"
             raise NetworkUnavailable(message, hint=_HINTS.get(answer.reason, ""))
-        sock = socket.socket(fileno=fds[0])
         try:
-            _check(sock, request, answer.port)
+            return _adopt(fds[0], request, answer.port)
         except (OSError, ProtocolViolation) as error:
-            sock.close()
             raise ProtocolViolation(f"{_told(entry)}: host gave another socket: {error}") from None
-        return sock
+
+
+def _adopt(fd: int, request: items.Listen | items.Connect, port: int) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        os.close(fd)
+        raise
+    try:
+        _check(sock, request, port)
+    except (OSError, ProtocolViolation):
+        sock.close()
+        raise
+    return sock
 
 
 def _check(sock: socket.socket, request: items.Listen | items.Connect, port: int) -> None:
