@@ -7,12 +7,13 @@ from importlib.metadata import entry_points
 from typing import Final
 
 from enarx.attest.errors import PolicyError
+from enarx.attest.nitro import VERIFIER as NITRO
 from enarx.attest.sgx import VERIFIER as SGX
 from enarx.attest.snp import VERIFIER as SNP
 from enarx.attest.tdx import VERIFIER as TDX
 from enarx.attest.tee import TeeVerifier
 
-_VERIFIERS: Final[tuple[TeeVerifier, ...]] = (SNP, SGX, TDX)
+_VERIFIERS: Final[tuple[TeeVerifier, ...]] = (SNP, SGX, TDX, NITRO)
 
 BUILTIN: Final[Mapping[str, TeeVerifier]] = {verifier.name: verifier for verifier in _VERIFIERS}
 """By name."""
