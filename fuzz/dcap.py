@@ -1,4 +1,4 @@
-"""Fuzz target: quotes of SGX and TDX, PCK chains and their extensions, TCB info and identities."""
+"""Fuzz target: quotes of SGX and TDX, PCK chains and their extensions, TCB info and identities, logs of TDs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 from enarx.attest.dcap import parse_pck_chain, parse_qe_identity, parse_quote, parse_tcb_info
 from enarx.attest.sgx import parse_sgx_quote
 from enarx.attest.tdx import parse_tdx_quote
+from enarx.attest.tdx._log import parse_td_log
 from enarx.tcb.errors import EnarxError
 
 
@@ -17,8 +18,9 @@ def one(data: bytes) -> None:
             assert parse(data).body in data
         except EnarxError:
             continue
-    with contextlib.suppress(EnarxError):
-        parse_pck_chain(data)
+    for parse_list in (parse_pck_chain, parse_td_log):
+        with contextlib.suppress(EnarxError):
+            parse_list(data)
     try:
         quote = parse_quote(data)
         assert data.startswith(quote.signed)

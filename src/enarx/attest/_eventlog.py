@@ -165,6 +165,12 @@ def parse_cc_event_log(data: bytes) -> EventLog:
     return log
 
 
+def make_cc_event_log(events: list[Event]) -> EventLog:
+    """Put events together that were kept in another form; the rules for a log are the same. Raises ``Malformed``."""
+    _check_count(events)
+    return _log((Algorithm.SHA384,), events, _Form.CC)
+
+
 def replay(log: EventLog, algorithm: Algorithm) -> dict[int, bytes]:
     """Give the value of every register that the log extends. Raises ``Malformed`` when the log has no such bank."""
     if algorithm not in log.algorithms or algorithm not in _HASHES:

@@ -77,7 +77,8 @@ def _sev(data: bytes) -> Collateral | None:
 
 
 def _event_log(data: bytes) -> Collateral | None:
-    return Collateral(documents=(Document(Kind.EVENT_LOG, data),)) if b"Spec ID Event0" in data[:80] else None
+    is_log = b"Spec ID Event0" in data[:80] or (data[:1] == b"[" and b'"imr"' in data[:4096])
+    return Collateral(documents=(Document(Kind.EVENT_LOG, data),)) if is_log else None
 
 
 def _snp_table(data: bytes) -> Collateral | None:

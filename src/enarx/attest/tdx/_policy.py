@@ -154,3 +154,10 @@ class TdxRules(DcapRules):
         default=None,
         advice="the guest measured something else while it ran",
     )
+    event_log: Rule | None = key(
+        boolean,
+        path="detail.all_explained",
+        field=("rtmr0", "rtmr1", "rtmr2", "rtmr3"),
+        default=None,
+        advice="give the event logs that lead to all registers that are not zero",
+    )

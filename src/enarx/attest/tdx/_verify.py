@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from enarx.attest._eventlog import RTMRS
 from enarx.attest.checks import Phrase
 from enarx.attest.claims import Measurement, ReportData, Tee, Verified
 from enarx.attest.dcap import Platform, SvnLevel, TcbVerdict, TdxModule
@@ -21,6 +22,7 @@ from enarx.attest.dcap._tcb import (
 )
 from enarx.attest.dcap._verify import conclude, require_level, verify_platform
 from enarx.attest.tdx._body import XFAM_FIXED, XFAM_KNOWN, TdReport, TdxQuote
+from enarx.attest.tdx._log import verify_logs
 from enarx.attest.tee import Context
 
 _TDX_NAMES: Final = tuple(f"tdx{at:02}" for at in range(1, 17))
@@ -35,21 +37,29 @@ class TdxDetail:
     tcb: TcbVerdict
     module_id: str
     """``TDX_01`` and so on, or empty for a module of version 0."""
+    explained: frozenset[int]
+    """Which of RTMR0 to RTMR3 are zero or follow from an event log that was given."""
+
+    @property
+    def all_explained(self) -> bool:
+        """Nothing was measured that no log tells of."""
+        return len(self.explained) == RTMRS
 
 
 def verify(evidence: TdxQuote, context: Context) -> Verified:
     """Verify one quote.
 
-    1. Who signed it, and what Intel says of the platform. 2. The TDX module is Intel's. 3. Levels of platform and
-       module, and the status that follows. 4. What holds in every TD.
+    1. Who signed it, and what Intel says of the platform. 2. The TDX module is Intel's. 3. Event logs lead to the
+       registers. 4. Levels of platform and module, and the status that follows. 5. What holds in every TD.
 
     Raises ``EvidenceRejected``, ``CollateralMissing``, ``Malformed``.
     """
     quote, report = evidence.quote, evidence.report
     platform = verify_platform(quote, context)  # 1
     module = _verify_module(report, platform, context)  # 2
-    verdict = _verdict(evidence, platform, module, context)  # 3
-    _verify_td(report, context)  # 4
+    explained = verify_logs(report, context)  # 3
+    verdict = _verdict(evidence, platform, module, context)  # 4
+    _verify_td(report, context)  # 5
     conclude(quote, verdict, context)
     pck = platform.pck
     registers = {name: getattr(report, name) for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")}
@@ -66,7 +76,9 @@ def verify(evidence: TdxQuote, context: Context) -> Verified:
         revocation=platform.revocation,
         root=platform.pck_chain.anchor,
         evidence=evidence,
-        detail=TdxDetail(report=report, platform=platform, tcb=verdict, module_id=module.id),
+        detail=TdxDetail(
+            report=report, platform=platform, tcb=verdict, module_id=module.id, explained=explained
+        ),
     )
 
 
