@@ -1,15 +1,17 @@
-"""Write docs/reference from the code: the command line, exit codes, Enarx.toml, limits. ``make docs`` runs it."""
+"""Write docs/reference from the code: the command line, exit codes, Enarx.toml, limits, policies. ``make docs`` runs it."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
+from enarx.attest.registry import BUILTIN
 from enarx.cli._config import text_of
 from enarx.cli._exit import ExitCode
 from enarx.cli._main import SETTINGS, cli
@@ -29,8 +31,40 @@ def pages() -> dict[str, str]:
         "exit-codes.md": "\n".join(exit_codes()),
         "enarx-toml.md": "\n".join(enarx_toml()),
         "limits.md": "\n".join(limits()),
+        "policy.md": "\n".join(policy()),
     }
     return {name: f"{NOTE}\n{text}\n" for name, text in written.items()}
+
+
+def policy() -> Iterator[str]:
+    """Every key of every policy section."""
+    yield "# Policies\n"
+    yield "A policy is TOML: `version = 1`, an optional `name`, and one section for each kind of evidence that is accepted."
+    yield "Evidence of a kind without a section is refused. A key whose default is *not judged* counts only where it is"
+    yield 'written; any other default is judged unless `"any"` is written. Digests and other bytes are lists of hex.'
+    yield "`enarx policy check` finds contradictions; `enarx verify --explain` shows what each key said.\n"
+    yield '```toml\nversion = 1\n\n[snp]\nmeasurement = ["7f51…"]   # 96 hex digits\n\n[snp.min_reported_tcb]\nsnp = 24\n```'
+    for verifier in BUILTIN.values():
+        for tee, rules in verifier.rules.items():
+            yield f"\n## [{tee.value}]\n"
+            yield "| key | judges | default | when it refuses |\n| --- | --- | --- | --- |"
+            yield from policy_keys(rules, "")
+
+
+def policy_keys(rules: type[Any], prefix: str) -> Iterator[str]:
+    """One line a key; the keys of a table below its name."""
+    for declared in dataclasses.fields(rules):
+        meta = declared.metadata["key"]
+        if meta.table is not None:
+            yield from policy_keys(meta.table, f"{prefix}{declared.name}.")
+            continue
+        if declared.default is dataclasses.MISSING:
+            default = "must be written"
+        else:
+            default = "not judged" if declared.default is None else str(declared.default)
+        judges = ", ".join(f"`{field}`" for field in meta.fields) or f"`{meta.path}`"
+        advice = meta.advice.replace("|", "\\|")
+        yield f"| `{prefix}{declared.name}` | {judges} | {default} | {advice} |"
 
 
 def command_line() -> Iterator[str]:

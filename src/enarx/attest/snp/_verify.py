@@ -1,4 +1,4 @@
-"""From a report to what it proves (AMD 56860 and 57230; the list of checks is in docs/reference/checks.md)."""
+"""From a report to what it proves (AMD 56860 and 57230)."""
 
 from __future__ import annotations
 
