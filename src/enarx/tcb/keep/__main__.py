@@ -52,8 +52,8 @@ def main() -> None:
         work_bytes, work_files = map(int, options["--component"].split(","))
         room = {"work_bytes": work_bytes, "work_files": work_files}
     isolated = isolate(profile, **room)
-    keep = Keep(SocketChannel(sock), runtime)
-    confined_child(keep, profile, isolated, required="--require-sandbox" in options)
+    keep = Keep(SocketChannel(sock), runtime, required="--require-sandbox" in options)
+    confined_child(keep, profile, isolated)
 
 
 def _launch_line(sock: socket.socket) -> str:

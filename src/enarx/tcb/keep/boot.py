@@ -25,7 +25,7 @@ from typing import Final, Protocol
 from wasmtime import Engine, Module
 
 from enarx import __version__
-from enarx.tcb.errors import EnarxError, Malformed
+from enarx.tcb.errors import EnarxError, Malformed, Unavailable
 from enarx.tcb.keep.code_cache import CodeCache
 from enarx.tcb.keep.engine import CONFIGURATION, Code, check_kind, load_code
 from enarx.tcb.keep.lockdown import COMPONENT_FILES, seal_code
@@ -51,6 +51,7 @@ from enarx.tcb.workload import (
 
 HOST_STACK_BYTES: Final = 8 << 20
 """Native stack beyond the workload's, for the compiler and for our functions that the workload calls."""
+INCOMPLETE: Final = "run without --require-sandbox, or see 'enarx platform info' for what this machine lacks"
 TALK_TIMEOUT_S: Final = 2.0
 """How long a keep that must end waits for a message on its way."""
 
@@ -65,7 +66,9 @@ class Returning(Protocol):
 class Keep:
     """One keep: it serves one delivery and ends with the process."""
 
-    def __init__(self, channel: SocketChannel, runtime: Runtime) -> None:
+    def __init__(self, channel: SocketChannel, runtime: Runtime, *, required: bool) -> None:
+        self.required = required
+        """Whether a missing layer of the sandbox is an error."""
         self._channel = channel
         self._runtime = runtime
         self._talking = threading.Lock()
@@ -120,9 +123,10 @@ class Keep:
         player.start()
         player.join()
 
-    def refuse(self, detail: str, hint: str) -> None:
-        """End before there is anything to run."""
-        self._finish(Outcome(ending=Ending.UNAVAILABLE, detail=detail, hint=hint))
+    def refuse(self, missing: str) -> None:
+        """End before there is anything to run, because layers of the sandbox are ``missing``."""
+        detail = f"the sandbox is incomplete: {missing}"
+        self._finish(Outcome(ending=Ending.UNAVAILABLE, detail=detail, hint=INCOMPLETE))
 
     def _watch(self, time_ms: int | None) -> Outcome | None:
         """Wait for the workload's end, the time limit or the end of the host; None when there is nobody to tell."""
@@ -192,7 +196,7 @@ class Keep:
         world = lay_out(job, config, stdio, self._sockets(job, config))
         self._files = world.files
         module = self._load(job, runtime.engine, Module)
-        seal_code()
+        self._seal()
         runtime.guest.set_up(arguments=world.arguments, environment=world.environment, table=world.table)
         Run(runtime, module, job.limits, world.files, self._end).main()
 
@@ -207,8 +211,16 @@ class Keep:
         self._runtime.adapt(job.limits, threads=False)
         engine = self._runtime.engine
         component = self._load(job, engine, Component)
-        seal_code()
+        self._seal()
         ComponentRun(engine, component, job, config, files).main(stdio, self._end)
+
+    def _seal(self) -> None:
+        """Give up making code."""
+        result = seal_code()
+        if self.required and not result.applied:
+            raise Unavailable(
+                f"the sandbox is incomplete: {result.step.value} ({result.detail})", hint=INCOMPLETE
+            )
 
     def _sockets(self, job: Job, config: Config) -> Sequence[Descriptor]:
         """Have the host open what the configuration names."""

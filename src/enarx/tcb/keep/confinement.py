@@ -26,25 +26,20 @@ NO_CHANCE: Final = 70
 """Exit status of a keep that failed to confine itself in an unforeseen way."""
 
 
-def become_keep(
-    keep: Keep, profile: Profile, isolated: Sequence[Result], *, required: bool, warm: bool = False
-) -> None:
+def become_keep(keep: Keep, profile: Profile, isolated: Sequence[Result], *, warm: bool = False) -> None:
     """Give up the rest, in the process that will be the keep, and live; never returns.
 
-    ``isolated`` is what ``isolate`` gave. With ``required`` a keep without its whole sandbox refuses to live; one that
-    will wait for its delivery is made ``warm`` first.
+    ``isolated`` is what ``isolate`` gave. A keep that requires its whole sandbox refuses to live without; one
+    that will wait for its delivery is made ``warm`` first.
     """
     try:
         die_with_parent(None)
         close_all_but(*STANDARD, keep.fileno())
         results = [*isolated, *confine(profile)]
         missing = [result for result in results if not result.applied]
-        if required and missing:
+        if keep.required and missing:
             detail = ", ".join(f"{result.step.value} ({result.detail})" for result in missing)
-            keep.refuse(
-                f"the sandbox is incomplete: {detail}",
-                "run without --require-sandbox, or see 'enarx platform info' for what this machine lacks",
-            )
+            keep.refuse(detail)
         else:
             if warm:
                 keep.rehearse()
@@ -54,11 +49,11 @@ def become_keep(
         os._exit(NO_CHANCE)
 
 
-def confined_child(keep: Keep, profile: Profile, isolated: Sequence[Result], *, required: bool) -> None:
+def confined_child(keep: Keep, profile: Profile, isolated: Sequence[Result]) -> None:
     """Fork a confined keep and end as it ends; never returns."""
     child = os.fork()
     if child == 0:
-        become_keep(keep, profile, isolated, required=required)
+        become_keep(keep, profile, isolated)
     close_all_but()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code < 0:

@@ -62,8 +62,8 @@ def _make(channel: int, runtime: Runtime, *, required: bool) -> int:
                 os.write(tell, ANSWER.pack(child))
                 os._exit(0)
             os.read(adopted, 1)  # until the server is the parent: the keep dies with the one it has then
-            keep = Keep(SocketChannel(socket.socket(fileno=channel)), runtime)
-            become_keep(keep, Profile.MODULE, isolated, required=required, warm=True)
+            keep = Keep(SocketChannel(socket.socket(fileno=channel)), runtime, required=required)
+            become_keep(keep, Profile.MODULE, isolated, warm=True)
         finally:
             os._exit(NO_CHANCE)
     os.close(tell)

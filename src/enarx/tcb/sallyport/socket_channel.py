@@ -14,7 +14,7 @@ from enarx.tcb.sallyport.items import Item, decode, encode
 _INT = array.array("i").itemsize
 
 
-class ChannelClosed(EnarxError):  # noqa: N818 (it says what happened, as its siblings do)
+class ChannelClosed(EnarxError):
     """The other end is gone."""
 
 

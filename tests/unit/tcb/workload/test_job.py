@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -114,10 +115,8 @@ def test_reading_is_total(header: Value, body: bytes) -> None:
 @given(field=st.sampled_from(sorted(parts(JOB)[0])), value=VALUES)
 def test_reading_is_total_in_each_field(field: str, value: Value) -> None:
     header, body = parts(JOB)
-    try:
+    with contextlib.suppress(Malformed):  # the only error that may leave
         Job.from_parts({**header, field: value}, memoryview(body))
-    except Malformed:
-        pass  # the only error that may leave
 
 
 @given(st.sampled_from(Ending), st.integers(0, 255), st.text(max_size=20), st.integers(0, 2**40))
