@@ -1,4 +1,4 @@
-"""Write docs/reference from the code: the command line, exit codes, Enarx.toml, limits, policies. ``make docs`` runs it."""
+"""Write docs/reference from the code: commands, exit codes, Enarx.toml, limits, policies: ``make docs``."""
 
 from __future__ import annotations
 
@@ -39,30 +39,31 @@ def pages() -> dict[str, str]:
 def policy() -> Iterator[str]:
     """Every key of every policy section."""
     yield "# Policies\n"
-    yield "A policy is TOML: `version = 1`, an optional `name`, and one section for each kind of evidence that is accepted."
+    yield "A policy is TOML: `version = 1`, an optional `name`, a section for each kind of evidence to be accepted."
     yield "Evidence of a kind without a section is refused. A key whose default is *not judged* counts only where it is"
     yield 'written; any other default is judged unless `"any"` is written. Digests and other bytes are lists of hex.'
     yield "`enarx policy check` finds contradictions; `enarx verify --explain` shows what each key said.\n"
-    yield '```toml\nversion = 1\n\n[snp]\nmeasurement = ["7f51…"]   # 96 hex digits\n\n[snp.min_reported_tcb]\nsnp = 24\n```'
+    yield '```toml\nversion = 1\n\n[snp]\nmeasurement = ["7f51…"]   # 96 hex digits\n'
+    yield "[snp.min_reported_tcb]\nsnp = 24\n```"
     for verifier in BUILTIN.values():
         for tee, rules in verifier.rules.items():
             yield f"\n## [{tee.value}]\n"
             yield "| key | judges | default | when it refuses |\n| --- | --- | --- | --- |"
-            yield from policy_keys(rules, "")
+            yield from policy_keys(rules)
 
 
-def policy_keys(rules: type[Any], prefix: str) -> Iterator[str]:
+def policy_keys(rules: type[Any], prefix: str = "", field: str = "") -> Iterator[str]:
     """One line a key; the keys of a table below its name."""
     for declared in dataclasses.fields(rules):
         meta = declared.metadata["key"]
         if meta.table is not None:
-            yield from policy_keys(meta.table, f"{prefix}{declared.name}.")
+            yield from policy_keys(meta.table, f"{prefix}{declared.name}.", f"{field}{meta.fields[0]}.")
             continue
         if declared.default is dataclasses.MISSING:
             default = "must be written"
         else:
             default = "not judged" if declared.default is None else str(declared.default)
-        judges = ", ".join(f"`{field}`" for field in meta.fields) or f"`{meta.path}`"
+        judges = ", ".join(f"`{field}{name}`" for name in meta.fields) or f"`{meta.path}`"
         advice = meta.advice.replace("|", "\\|")
         yield f"| `{prefix}{declared.name}` | {judges} | {default} | {advice} |"
 
