@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -57,12 +58,13 @@ def cold(hello: Path) -> None:
             "an empty Python process": [sys.executable, "-c", "pass"],
             "bare wasmtime-py": [sys.executable, "-c", BARE, str(hello)],
         }
-        ours, others = [], {name: [] for name in peers}
+        ours: list[float] = []
+        others: dict[str, list[float]] = {name: [] for name in peers}
         for _ in range(COLD_ROUNDS):  # in turn, so that what else the machine does hits all alike
-            ours += timed(lambda: subprocess.run(run, check=True, stdout=subprocess.DEVNULL), 1)
+            ours += timed(partial(subprocess.run, run, check=True, stdout=subprocess.DEVNULL), 1)
             for name, command in peers.items():
                 others[name] += timed(
-                    lambda c=command: subprocess.run(c, check=True, stdout=subprocess.DEVNULL), 1
+                    partial(subprocess.run, command, check=True, stdout=subprocess.DEVNULL), 1
                 )
     value = median_ms(ours)
     for name, samples in others.items():

@@ -25,7 +25,10 @@ JOB = Job(
     config=b"args = []",
     arguments=["one", ""],
     environment=[("NAME", "a=b")],
-    directories=[Directory(name="/data", tree=TREE, writable=False), Directory(name=".", tree=Tree(), returned=True)],
+    directories=[
+        Directory(name="/data", tree=TREE, writable=False),
+        Directory(name=".", tree=Tree(), returned=True),
+    ],
     limits=Limits(memory_bytes=1 << 20, time_ms=5),
     threads=True,
     terminals=(True, False, True),
@@ -100,7 +103,11 @@ def test_a_body_of_another_size_is_refused(body: bytes) -> None:
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=8) | st.binary(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.text(max_size=8)
+    | st.binary(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )

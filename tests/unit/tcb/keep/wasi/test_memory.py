@@ -72,7 +72,7 @@ def test_growth_is_noticed(memory: GuestMemory, backing: Backing) -> None:
         memory.slice(SIZE, 4)
     backing.size = 2 * SIZE
     memory.slice(SIZE, 4)[:] = b"grow"
-    assert backing.buffer[SIZE : SIZE + 4] == b"grow"
+    assert backing.buffer.raw[SIZE : SIZE + 4] == b"grow"
 
 
 def test_without_a_memory_every_pointer_is_a_fault() -> None:
@@ -86,8 +86,8 @@ def test_vectors_are_views_of_the_memory(memory: GuestMemory, backing: Backing) 
     first, second = memory.vectors(0, 2)
     first[:] = b"abc"
     second[:] = b"de"
-    assert backing.buffer[100:103] == b"abc"
-    assert backing.buffer[200:202] == b"de"
+    assert backing.buffer.raw[100:103] == b"abc"
+    assert backing.buffer.raw[200:202] == b"de"
 
 
 @pytest.mark.parametrize("count", [1, 2])
