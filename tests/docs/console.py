@@ -7,12 +7,15 @@ which is written to the file NAME. In an output ``...`` stands for anything.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +26,10 @@ _BLOCK: Final = re.compile(
     r"(?:<!-- file: (?P<file>[\w./-]+) -->\n\n?)?^```(?P<kind>[\w-]*)[^\n]*\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+_COMMAND: Final = re.compile(r"^\$ (?P<line>.*(?:\n> .*)*)\n(?P<output>(?:(?!\$ ).*\n)*)", re.MULTILINE)
 _END: Final = "--- end of output ---"
+PAGE_S: Final = 240.0
+"""How long a page may take: its first C program also compiles the C library."""
 _PORT: Final = "8443"
 """The port that pages use; each run takes a free one instead."""
 
@@ -50,9 +56,9 @@ def steps(page: str) -> Iterator[Save | Command]:
         if block["file"]:
             yield Save(block["file"], block["text"])
         elif block["kind"] == "console":
-            for part in re.split(r"(?m)^\$ ", block["text"])[1:]:
-                line, _, output = part.partition("\n")
-                yield Command(line, output)
+            for shown in _COMMAND.finditer(block["text"]):
+                line = re.sub(r"(?m)^> ", "", shown["line"])
+                yield Command(line, shown["output"])
 
 
 def follow(page: Path, folder: Path) -> list[tuple[str, str, str]]:
@@ -62,21 +68,24 @@ def follow(page: Path, folder: Path) -> list[tuple[str, str, str]]:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment |= {"ENARX_CACHE": str(folder / ".cache"), "LC_ALL": "C.UTF-8"}
     shell = subprocess.Popen(
-        ["/bin/bash"], cwd=folder, env=environment, text=True,
+        ["/bin/bash"], cwd=folder, env=environment, text=True, start_new_session=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+    watch = threading.Timer(PAGE_S, os.killpg, (shell.pid, signal.SIGKILL))
+    watch.start()
     results = []
-    with shell:
-        try:
-            for step in steps(page.read_text().replace(_PORT, str(_free_port()))):
-                if isinstance(step, Save):
-                    (folder / step.name).write_text(step.text)
-                else:
-                    results.append((step.line, step.output, _answer(shell, step.line)))
-        finally:
-            assert shell.stdin is not None
-            shell.stdin.write("kill $(jobs -p) 2>/dev/null\n")
-            shell.stdin.close()
+    try:
+        for step in steps(page.read_text().replace(_PORT, str(_free_port()))):
+            if isinstance(step, Save):
+                (folder / step.name).write_text(step.text)
+            else:
+                results.append((step.line, step.output, _answer(shell, step.line)))
+    finally:
+        watch.cancel()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGKILL)  # and what it left running in the background
+        with contextlib.suppress(BrokenPipeError):
+            shell.communicate()
     return results
 
 

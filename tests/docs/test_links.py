@@ -37,9 +37,8 @@ def broken(page: Path) -> list[str]:
             continue
         name, _, anchor = target.partition("#")
         path = (page.parent / name).resolve() if name else page
-        if not path.exists() or not path.is_relative_to(ROOT):
-            found.append(target)
-        elif anchor and anchor not in anchors(path.read_text()):
+        there = path.exists() and path.is_relative_to(ROOT)
+        if not there or (anchor and anchor not in anchors(path.read_text())):
             found.append(target)
     return found
 
