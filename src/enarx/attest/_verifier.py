@@ -23,6 +23,9 @@ MAX_EVIDENCE_BYTES: Final = 1024 * 1024
 """Quotes have 1 to 12 KiB; evidence with event logs a few hundred."""
 
 
+_VERIFIED: Final = tuple(field.name for field in dataclasses.fields(Verified))
+
+
 @dataclass(frozen=True, slots=True)
 class AnyBinding:
     """Written out where evidence is judged without a challenge: it may be a replay, and the claims say
@@ -99,9 +102,8 @@ class Verifier:
             )
         if isinstance(self._policy, Policy):  # 5
             self._policy.appraise(verified, ledger)
-        common = {field.name: getattr(verified, field.name) for field in dataclasses.fields(Verified)}
         return Claims(
-            **common,
+            **{name: getattr(verified, name) for name in _VERIFIED},
             bound=not isinstance(binding, AnyBinding),
             policy_digest=self._policy.digest if isinstance(self._policy, Policy) else None,
             checks=ledger.checks(),

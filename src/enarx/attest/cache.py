@@ -19,6 +19,9 @@ MAX_ENTRIES: Final = 1024
 """One platform needs about ten entries; a cloud region a few hundred."""
 
 
+_ABSENT: Final = object()
+
+
 class Cache:
     """Remember the results of pure functions of bytes, the least recently used going first.
 
@@ -38,9 +41,10 @@ class Cache:
         """
         key = (compute, arguments)
         with self._lock:
-            if key in self._entries:
+            found = self._entries.get(key, _ABSENT)
+            if found is not _ABSENT:
                 self._entries.move_to_end(key)
-                return cast("T", self._entries[key])
+                return cast("T", found)
         value = compute(*arguments)
         with self._lock:
             self._entries[key] = value

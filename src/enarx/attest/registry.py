@@ -12,8 +12,9 @@ from enarx.attest.sgx import VERIFIER as SGX
 from enarx.attest.snp import VERIFIER as SNP
 from enarx.attest.tdx import VERIFIER as TDX
 from enarx.attest.tee import TeeVerifier
+from enarx.attest.tpm import VERIFIER as TPM
 
-_VERIFIERS: Final[tuple[TeeVerifier, ...]] = (SNP, SGX, TDX, NITRO)
+_VERIFIERS: Final[tuple[TeeVerifier, ...]] = (SNP, SGX, TDX, NITRO, TPM)
 
 BUILTIN: Final[Mapping[str, TeeVerifier]] = {verifier.name: verifier for verifier in _VERIFIERS}
 """By name."""

@@ -14,7 +14,9 @@ import enarx
 CHANNEL_FD = 3
 """The number under which a keep finds its end of the channel."""
 ENGINE = "wasmtime"
-_BOOT = "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from enarx.tcb.keep.__main__ import main; main()"
+_BOOT = (
+    "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from enarx.tcb.keep.__main__ import main; main()"
+)
 
 Interpreter = tuple[socket.socket, int]
 """Our end of its channel, and its process number."""

@@ -28,6 +28,7 @@ from enarx.attest.tee import Context
 
 RUNTIME_EVENT: Final = 0x08000001
 
+_UNTOUCHED: Final = bytes(48)
 _MEMBERS: Final = {"imr": int, "event_type": int, "digest": str, "event": str, "event_payload": str}
 
 
@@ -47,11 +48,9 @@ def verify_logs(report: TdReport, context: Context) -> frozenset[int]:
         context.collateral.of(Kind.EVENT_LOG)
     )  # too large, and too many, to be remembered
     replayed = [replay(parse_td_log(data), Algorithm.SHA384) for data in documents]
-    explained: set[int] = set()
-    for register in range(RTMRS):
-        have: bytes = getattr(report, f"rtmr{register}")
-        if not any(have):
-            explained.add(register)
+    rtmrs = (report.rtmr0, report.rtmr1, report.rtmr2, report.rtmr3)
+    explained = {register for register, have in enumerate(rtmrs) if have == _UNTOUCHED}
+    for register, have in enumerate(rtmrs if replayed else ()):
         for found in (registers[register + 1] for registers in replayed if register + 1 in registers):
             context.ledger.require(
                 f"tdx.event_log.rtmr{register}",

@@ -32,12 +32,16 @@ def decode(data: bytes | bytearray | memoryview, *, max_bytes: int) -> Value:
         raise Malformed(f"message has {len(data)} bytes, at most {max_bytes} are allowed")
     raw = bytes(data)
     try:
-        value: Value = cbor2.loads(raw, max_depth=MAX_DEPTH + 1, allow_indefinite=False, allow_duplicate_keys=False)
+        value: Value = cbor2.loads(
+            raw, max_depth=MAX_DEPTH + 1, allow_indefinite=False, allow_duplicate_keys=False
+        )
         _check(value, MAX_DEPTH)
         canonical = cbor2.dumps(value, canonical=True)
     except Malformed:
         raise
-    except Exception as error:  # the decoder is foreign code and bytes are hostile: whatever it raises is a refusal
+    except (
+        Exception
+    ) as error:  # the decoder is foreign code and bytes are hostile: whatever it raises is a refusal
         raise Malformed(f"message is not CBOR: {type(error).__name__}") from None
     if canonical != raw:
         raise Malformed("message is not in deterministic encoding")

@@ -88,7 +88,9 @@ class Poll:
 
     def _ready(self) -> list[bytes]:
         now = time.monotonic_ns() if self._timers else 0
-        events = [EVENT.pack(user, Errno.SUCCESS, EventType.CLOCK, 0, 0) for end, user in self._timers if end <= now]
+        events = [
+            EVENT.pack(user, Errno.SUCCESS, EventType.CLOCK, 0, 0) for end, user in self._timers if end <= now
+        ]
         for waiting in self._waiting:
             readiness = waiting.descriptor.ready(write=waiting.kind == EventType.FD_WRITE)
             if readiness is not None:

@@ -108,7 +108,9 @@ class Preview1:
         self._environment: Sequence[bytes] = ()
         self.table = Table(limit=0)
 
-    def set_up(self, *, arguments: Iterable[str], environment: Iterable[tuple[str, str]], table: Table) -> None:
+    def set_up(
+        self, *, arguments: Iterable[str], environment: Iterable[tuple[str, str]], table: Table
+    ) -> None:
         """Give the guest its command line, environment and descriptors."""
         self._arguments = [argument.encode() for argument in arguments]
         self._environment = [f"{name}={value}".encode() for name, value in environment]
@@ -329,7 +331,9 @@ class Preview1:
 
     def path_filestat_get(self, fd: int, flags: int, path: int, size: int, result: int) -> int:
         directory = self._directory(fd, Rights.PATH_FILESTAT_GET)
-        stat = directory.filestat_at(self._memory.text(path, size), follow=bool(flags & LOOKUP_SYMLINK_FOLLOW))
+        stat = directory.filestat_at(
+            self._memory.text(path, size), follow=bool(flags & LOOKUP_SYMLINK_FOLLOW)
+        )
         self._memory.write(result, stat.pack())
         return 0
 
@@ -345,7 +349,9 @@ class Preview1:
         )
         return 0
 
-    def path_link(self, fd: int, flags: int, path: int, size: int, new_fd: int, new_path: int, new_size: int) -> int:
+    def path_link(
+        self, fd: int, flags: int, path: int, size: int, new_fd: int, new_path: int, new_size: int
+    ) -> int:
         source = self._directory(fd, Rights.PATH_LINK_SOURCE)
         target = self._directory(new_fd, Rights.PATH_LINK_TARGET)
         names = self._memory.text(path, size), self._memory.text(new_path, new_size)
