@@ -80,7 +80,7 @@ class Ledger:
         """Record the check. Raises ``EvidenceRejected`` unless ``ok``."""
         outcome = _PASSED if ok else _FAILED  # not by way of judge: a verdict has dozens of these
         names = (field,) if type(field) is str else field
-        self._checks.append(Check(name, outcome, names, expected, found, advice))  # type: ignore[arg-type]
+        self._checks.append(tuple.__new__(Check, (name, outcome, names, expected, found, advice)))
         if not ok:
             raise EvidenceRejected(self._checks[-1], self._checks)
 

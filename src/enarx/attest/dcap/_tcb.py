@@ -86,7 +86,8 @@ def find_module(info: TcbInfo, version: int) -> TdxModule | None:
     """The identity of the TDX module of this version; version 0 has none of its own."""
     if version == 0:
         return info.module
-    return next((module for module in info.modules if module.id == f"TDX_{version:02X}"), None)
+    name = f"TDX_{version:02X}"
+    return next((module for module in info.modules if module.id == name), None)
 
 
 def converge(platform: TcbStatus, part: TcbStatus) -> TcbStatus:

@@ -25,6 +25,7 @@ from enarx.attest.tdx._body import XFAM_FIXED, XFAM_KNOWN, TdReport, TdxQuote
 from enarx.attest.tdx._log import verify_logs
 from enarx.attest.tee import Context
 
+_MEASURED: Final = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
 _TDX_NAMES: Final = tuple(f"tdx{at:02}" for at in range(1, 17))
 
 
@@ -62,11 +63,10 @@ def verify(evidence: TdxQuote, context: Context) -> Verified:
     _verify_td(report, context)  # 5
     conclude(quote, verdict, context)
     pck = platform.pck
-    registers = {name: getattr(report, name) for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")}
     return Verified(
         tee=Tee.TDX,
         measurement=Measurement(report.mrtd),
-        measurements=registers,
+        measurements={name: getattr(report, name) for name in _MEASURED},
         report_data=ReportData(report.report_data),
         debug=report.td_attributes.debug,
         tcb={**pck.tcb(), **dict(zip(_TDX_NAMES, report.tee_tcb_svn, strict=True))},
@@ -92,9 +92,8 @@ def _verify_module(report: TdReport, platform: Platform, context: Context) -> Td
         field="mrsigner_seam",
         advice="the TDX module is not Intel's",
     )
-    masked = bytes(
-        have & mask for have, mask in zip(report.seam_attributes, module.attributes_mask, strict=True)
-    )
+    mask = int.from_bytes(module.attributes_mask, "little")
+    masked = (int.from_bytes(report.seam_attributes, "little") & mask).to_bytes(8, "little")
     ledger.require(
         "tdx.module.attributes",
         masked == module.attributes,
@@ -120,7 +119,7 @@ def _module(version: int, platform: Platform, context: Context, name: str, field
         name,
         module is not None,
         field=field,
-        expected=Phrase("one of {}", tuple(one.id for one in platform.tcb_info.modules)),
+        expected=Phrase("one of the {} that Intel knows", len(platform.tcb_info.modules)),
         found=f"TDX_{version:02X}",
         advice="Intel does not know this TDX module, or the TCB info is older than it",
     )
