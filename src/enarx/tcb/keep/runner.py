@@ -91,7 +91,9 @@ class Run:
 
     def main(self) -> None:
         """Instantiate the module and run its entry point."""
-        self._end(self._guarded(self._start))
+        outcome = self._guarded(self._start)
+        self._runtime.guest.table.close_all()
+        self._end(outcome)
 
     def _thread(self, number: int, argument: int) -> None:
         """Run one more thread of the workload; its return ends nothing."""

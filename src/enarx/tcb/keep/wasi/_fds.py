@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
@@ -187,6 +188,13 @@ class Table:
         """Close ``fd``."""
         self.get(fd)
         self._open.pop(fd).close()
+
+    def close_all(self) -> None:
+        """Close everything, so that peers are told of the end; what cannot be told is not."""
+        for _, descriptor in self.items():
+            with contextlib.suppress(WasiError, OSError):
+                descriptor.close()
+        self._open.clear()
 
     def renumber(self, source: int, target: int) -> None:
         """Move ``source`` over ``target``, which must be open and is closed."""
