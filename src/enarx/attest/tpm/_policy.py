@@ -1,0 +1,97 @@
+"""What a policy may ask of a TPM quote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from enarx.attest._eventlog import Algorithm
+from enarx.attest.errors import PolicyError
+from enarx.attest.policy import TeeRules
+from enarx.attest.rules import Each, OneOf, Rule, boolean, digests, integers, key, octets
+from enarx.attest.tpm._quote import PCRS
+
+_SIZES = (20, 32, 48, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Includes:
+    """All of these, and maybe others."""
+
+    values: frozenset[int]
+
+    def admits(self, value: frozenset[int]) -> bool:
+        return self.values <= value
+
+    def __str__(self) -> str:
+        return f"at least {', '.join(map(str, sorted(self.values)))}"
+
+
+def registers(value: object) -> Rule:
+    """A non-empty table of lists of hex strings by register: ``{ pcr4 = ["…"] }``."""
+    names = frozenset(f"pcr{index}" for index in range(PCRS))
+    if not isinstance(value, dict) or not value or not names >= set(value):
+        raise PolicyError(f"expected a table of registers pcr0 to pcr{PCRS - 1}, found {value!r}")
+    return Each({name: octets(*_SIZES)(one) for name, one in value.items()})
+
+
+def indices(value: object) -> frozenset[int]:
+    """A non-empty list of PCR indices."""
+    found = integers(0, PCRS - 1)(value)
+    assert isinstance(found, OneOf)  # noqa: S101 -- what integers makes
+    return found.values
+
+
+def banks(value: object) -> Rule:
+    """A non-empty list of the names of hash algorithms, ``sha256``."""
+    known = {one.name.lower(): one for one in Algorithm}
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(one in known for one in value if isinstance(one, str))
+    ):
+        raise PolicyError(f"expected a list of {', '.join(known)}, found {value!r}")
+    if not all(isinstance(one, str) for one in value):
+        raise PolicyError(f"expected a list of texts, found {value!r}")
+    return OneOf(frozenset(known[one] for one in value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TpmRules(TeeRules):
+    """The section ``[tpm]``. ``measurement`` is the digest of the selected PCRs, which says nothing without
+    ``selection``: others may hold the same values.
+    """
+
+    measurement: Rule = key(
+        digests(32, 48, 64),
+        path="measurement",
+        field="pcr_digest",
+        advice="another boot than expected; compare PCR by PCR with the event log",
+    )
+    selection: Rule = key(
+        lambda value: OneOf(frozenset({tuple(sorted(indices(value)))})),
+        path="detail.quote.selection",
+        field="selection",
+        advice="quote exactly these PCRs",
+    )
+    bank: Rule = key(
+        banks,
+        path="detail.quote.bank",
+        field="bank",
+        default=OneOf(frozenset({Algorithm.SHA256, Algorithm.SHA384, Algorithm.SHA512})),
+        advice="quote a bank of SHA-256 or better",
+    )
+    pcrs: Rule | None = key(registers, path="measurements", field="pcrs", default=None)
+    event_log: Rule | None = key(
+        lambda value: Includes(indices(value)),
+        path="detail.replayed",
+        field=(),
+        default=None,
+        advice="give an event log that explains these PCRs",
+    )
+    safe: Rule | None = key(boolean, path="detail.quote.safe", field="safe", default=None)
+    reset_count: Rule | None = key(
+        integers(0, 2**32 - 1), path="detail.quote.reset_count", field="reset_count", default=None
+    )
+    restart_count: Rule | None = key(
+        integers(0, 2**32 - 1), path="detail.quote.restart_count", field="restart_count", default=None
+    )
