@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enarx.attest._eventlog import Algorithm
 from enarx.attest.errors import PolicyError
 from enarx.attest.policy import TeeRules
-from enarx.attest.rules import Each, OneOf, Rule, boolean, digests, integers, key, octets
+from enarx.attest.rules import Each, OneOf, Rule, boolean, digests, integers, key, octets, texts
 from enarx.attest.tpm._quote import PCRS
 
 _SIZES = (20, 32, 48, 64)
@@ -43,16 +43,12 @@ def indices(value: object) -> frozenset[int]:
 
 def banks(value: object) -> Rule:
     """A non-empty list of the names of hash algorithms, ``sha256``."""
-    known = {one.name.lower(): one for one in Algorithm}
-    if (
-        not isinstance(value, list)
-        or not value
-        or not all(one in known for one in value if isinstance(one, str))
-    ):
-        raise PolicyError(f"expected a list of {', '.join(known)}, found {value!r}")
-    if not all(isinstance(one, str) for one in value):
-        raise PolicyError(f"expected a list of texts, found {value!r}")
-    return OneOf(frozenset(known[one] for one in value))
+    known = frozenset(one.name.lower() for one in Algorithm)
+    found = texts(value)
+    assert isinstance(found, OneOf)  # noqa: S101 -- what texts makes
+    if not found.values <= known:
+        raise PolicyError(f"expected a list of {', '.join(sorted(known))}, found {value!r}")
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +71,9 @@ class TpmRules(TeeRules):
     )
     bank: Rule = key(
         banks,
-        path="detail.quote.bank",
+        path="detail.quote.bank_name",
         field="bank",
-        default=OneOf(frozenset({Algorithm.SHA256, Algorithm.SHA384, Algorithm.SHA512})),
+        default=OneOf(frozenset({"sha256", "sha384", "sha512"})),
         advice="quote a bank of SHA-256 or better",
     )
     pcrs: Rule | None = key(registers, path="measurements", field="pcrs", default=None)

@@ -65,6 +65,11 @@ class TpmQuote:
     certificate: bytes | None
 
     @property
+    def bank_name(self) -> str:
+        """The hash of the bank as policies name it, ``sha256``."""
+        return self.bank.name.lower()
+
+    @property
     def registers(self) -> dict[str, bytes]:
         """The PCRs by name, ``pcr0``."""
         return {f"pcr{index}": value for index, value in self.pcrs.items()}
@@ -79,7 +84,7 @@ class TpmQuote:
             "restart_count": self.restart_count,
             "safe": self.safe,
             "firmware_version": self.firmware_version,
-            "bank": self.bank.name.lower(),
+            "bank": self.bank_name,
             "selection": self.selection,
             "pcr_digest": self.pcr_digest,
             **{f"pcrs.{name}": value for name, value in self.registers.items()},
