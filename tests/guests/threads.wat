@@ -1,4 +1,5 @@
-;; Starts four threads; each adds its argument to a sum and wakes the first, which waits for all and prints a line.
+;; Starts four threads, which wait until all have started; then each adds its argument to a sum and wakes the first,
+;; which waits for all and prints a line.
 (module
   (import "env" "memory" (memory 1 1 shared))
   (import "wasi" "thread-spawn" (func $spawn (param i32) (result i32)))
@@ -8,10 +9,15 @@
   (data (i32.const 16) "\40\00\00\00\10\00\00\00") ;; iovec: 16 bytes at 64
   (data (i32.const 64) "all four ended.\n")
 
-  ;; 0: how many have ended; 4: the sum of the arguments
+  ;; 0: how many have ended; 4: the sum of the arguments; 8: whether all have started
   (func (export "wasi_thread_start") (param $id i32) (param $argument i32)
     (if (i32.or (i32.le_s (local.get $id) (i32.const 0)) (i32.ge_s (local.get $id) (i32.const 0x20000000)))
       (then unreachable))
+    (block $go
+      (loop $hold
+        (br_if $go (i32.atomic.load (i32.const 8)))
+        (drop (memory.atomic.wait32 (i32.const 8) (i32.const 0) (i64.const 20000000000)))
+        (br $hold)))
     (drop (i32.atomic.rmw.add (i32.const 4) (local.get $argument)))
     (drop (i32.atomic.rmw.add (i32.const 0) (i32.const 1)))
     (drop (memory.atomic.notify (i32.const 0) (i32.const 1))))
@@ -22,6 +28,8 @@
       (if (i32.le_s (call $spawn (i32.mul (local.get $i) (i32.const 10))) (i32.const 0))
         (then (call $proc_exit (i32.const 2))))
       (br_if $more (i32.lt_u (local.get $i) (i32.const 4))))
+    (i32.atomic.store (i32.const 8) (i32.const 1))
+    (drop (memory.atomic.notify (i32.const 8) (i32.const 4)))
     (block $done
       (loop $wait
         (local.set $ended (i32.atomic.load (i32.const 0)))

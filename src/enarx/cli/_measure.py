@@ -137,7 +137,7 @@ def snp_ovmf(output: Output, ovmf: str, output_format: str) -> ExitCode:
     """Give the digest of a firmware image alone, for snp --snp-ovmf-hash.
 
     \b
-    Example:
+    Examples:
       enarx measure snp-ovmf --ovmf OVMF.amdsev.fd
     """
     inputs = Inputs()
@@ -167,7 +167,7 @@ def sev_es(
     """Give the launch digest of an SEV-ES guest, which LAUNCH_MEASURE covers.
 
     \b
-    Example:
+    Examples:
       enarx measure sev-es --ovmf OVMF.amdsev.fd --vcpus 1 --vcpu-type EPYC-v4 --kernel vmlinuz
     """
     inputs = Inputs()
@@ -192,7 +192,7 @@ def sev(output: Output, /, ovmf: str, output_format: str, **rest: object) -> Exi
     """Give the launch digest of an SEV guest, which LAUNCH_MEASURE covers.
 
     \b
-    Example:
+    Examples:
       enarx measure sev --ovmf OVMF.amdsev.fd --kernel vmlinuz --append quiet
     """
     inputs = Inputs()
@@ -235,7 +235,7 @@ def id_block(
     """Sign the ID block of an SEV-SNP guest, as QEMU's sev-snp-guest object takes it.
 
     \b
-    Example:
+    Examples:
       enarx measure id-block --measurement $(enarx measure snp ...) --id-key id.pem
     """
     block = expected.IdBlock(

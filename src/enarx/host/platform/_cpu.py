@@ -1,7 +1,7 @@
 """Facts about the processor.
 
 CPUID is read where the kernel lets us; else the kernel's list of features serves, which leaves some facts unknown.
-An unknown fact does not pass (docs/adr/0004-cpuid-through-the-kernel.md).
+An unknown fact does not pass (docs/adr/0008-cpuid-through-the-kernel.md).
 """
 
 from __future__ import annotations

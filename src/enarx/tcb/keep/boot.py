@@ -51,7 +51,9 @@ from enarx.tcb.workload import (
 
 HOST_STACK_BYTES: Final = 8 << 20
 """Native stack beyond the workload's, for the compiler and for our functions that the workload calls."""
-INCOMPLETE: Final = "run without --require-sandbox, or see 'enarx platform info' for what this machine lacks"
+INCOMPLETE: Final = (
+    "see 'enarx platform info' for what this machine lacks; modules also run without --require-sandbox"
+)
 TALK_TIMEOUT_S: Final = 2.0
 """How long a keep that must end waits for a message on its way."""
 
@@ -69,6 +71,8 @@ class Keep:
     def __init__(self, channel: SocketChannel, runtime: Runtime, *, required: bool) -> None:
         self.required = required
         """Whether a missing layer of the sandbox is an error."""
+        self.private_files = False
+        """Whether this process sees a file system of its own and no other; components need that."""
         self._channel = channel
         self._runtime = runtime
         self._talking = threading.Lock()
@@ -207,6 +211,10 @@ class Keep:
         from enarx.tcb.keep.native_files import NativeFiles
 
         check_supported(job, config)
+        if not self.private_files:
+            raise Unavailable(
+                "a component needs a mount namespace, which this machine does not allow", hint=INCOMPLETE
+            )
         files = self._files = NativeFiles(COMPONENT_FILES, job.directories)
         self._runtime.adapt(job.limits, threads=False)
         engine = self._runtime.engine

@@ -17,7 +17,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from enarx.tcb.keep.boot import Keep
-from enarx.tcb.keep.lockdown import Profile, Result, close_all_but, confine, die_with_parent
+from enarx.tcb.keep.lockdown import (
+    Profile,
+    Result,
+    Step,
+    close_all_but,
+    confine,
+    die_with_parent,
+)
 
 STANDARD: Final = (0, 1, 2)
 """Stay open, so that nothing else gets these numbers: two lead nowhere, and on 2 interpreter and engine report when
@@ -36,6 +43,7 @@ def become_keep(keep: Keep, profile: Profile, isolated: Sequence[Result], *, war
         die_with_parent(None)
         close_all_but(*STANDARD, keep.fileno())
         results = [*isolated, *confine(profile)]
+        keep.private_files = any(result.step is Step.EMPTY_ROOT and result.applied for result in results)
         missing = [result for result in results if not result.applied]
         if keep.required and missing:
             detail = ", ".join(f"{result.step.value} ({result.detail})" for result in missing)

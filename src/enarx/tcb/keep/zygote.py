@@ -1,6 +1,6 @@
 """The fork server: one warm process that makes keeps by forking.
 
-It loads the engine, checks it, compiles nothing and runs nothing; so a child finds everything in memory and nothing
+The server loads the engine, checks it, and runs nothing else; so a child finds everything in memory and nothing
 left over. Requests are single bytes with one descriptor beside each, the keep's end of its channel; the answer is the
 keep's process number in four bytes. What the children share is what was public before any of them: code. Keys are
 made after the fork.
