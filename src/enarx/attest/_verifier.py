@@ -94,7 +94,7 @@ class Verifier:
         else:
             ledger.require(
                 "binding.report_data",
-                hmac.compare_digest(binding, verified.report_data),
+                binding != b"" and hmac.compare_digest(binding, verified.report_data),
                 field="report_data",
                 expected=binding,
                 found=verified.report_data,

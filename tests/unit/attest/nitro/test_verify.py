@@ -145,6 +145,12 @@ def test_user_data_does_not_stand_in_for_a_nonce_that_is_absent() -> None:
         assert refused.value.check.name == "binding.report_data"
 
 
+def test_an_empty_challenge_binds_nothing_even_where_the_nonce_is_absent() -> None:
+    with pytest.raises(EvidenceRejected) as refused:
+        judge(Case(payload={"nonce": None}), binding=b"")
+    assert refused.value.check.name == "binding.report_data"
+
+
 MALFORMED: dict[str, Case] = {
     "no algorithm": Case(header={}),
     "algorithm that is text": Case(header={1: "ES384"}),
