@@ -32,13 +32,16 @@ def step(number: int, title: str) -> None:
     print(f"{number}. {title}", flush=True)
 
 
-def shell(command: str, *, code: int = 0) -> str:
-    """Run ``command`` as it is printed, show what it writes and give it; any other exit code than ``code`` fails."""
+def shell(command: str, *, code: int = 0, progress: bool = False) -> str:
+    """Run ``command`` as it is printed, show what it writes and give it; any other exit code than ``code`` fails.
+
+    ``progress`` is for a command whose standard error tells only what it is doing, which differs from run to run.
+    """
     print(f"   $ {command}", flush=True)
     done = subprocess.run(
         ["/bin/sh", "-c", command],
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=None if progress else subprocess.STDOUT,
         text=True,
         errors="replace",
     )
@@ -62,7 +65,7 @@ def build() -> None:
     step(1, "Two C programs become WebAssembly")
     if not (ROOT / "examples/build/sealed-vote.wasm").exists():
         print("enarx: the first C build also compiles the C library: about half a minute", file=sys.stderr)
-    shell("python -m examples.build sealed-vote snoop")
+    shell("python -m examples.build sealed-vote snoop", progress=True)
     passed("built")
 
 

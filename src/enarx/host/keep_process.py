@@ -18,7 +18,7 @@ from enarx.host.keep_start import Interpreter, start_interpreter
 from enarx.tcb.errors import EnarxError
 from enarx.tcb.sallyport.items import Exited, Ready
 from enarx.tcb.sallyport.socket_channel import ChannelClosed, SocketChannel
-from enarx.tcb.workload import Outcome
+from enarx.tcb.workload import Ending, Outcome
 
 START_TIMEOUT_S: Final = 30.0
 """A loaded machine starts a keep in under a second; after this it is broken."""
@@ -57,7 +57,8 @@ class KeepProcess:
         try:
             item, _ = self.channel.receive()
         except ChannelClosed:
-            raise KeepNotStarted(f"the keep ended before it was ready: {self.describe_end()}") from None
+            detail = f"the keep ended before it was ready: {self.describe_end()}"
+            return Outcome(ending=Ending.KEEP_LOST, detail=detail)
         match item:
             case Ready(version=enarx.__version__):
                 return None
