@@ -47,10 +47,10 @@ clean: ## Remove everything that is not source.
 $(VENV)/bin/python:
 	@sh tools/bootstrap.sh "$(PYTHON)" "$(VENV)"
 
-$(VENV)/.run: requirements/run.txt pyproject.toml | $(VENV)/bin/python
+$(VENV)/.run: requirements/run.txt pyproject.toml emulator/pyproject.toml | $(VENV)/bin/python
 	@echo "installing the locked dependencies into $(VENV)" >&2
 	@$(PIP) -r requirements/run.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e ./emulator
 	@touch $@
 
 $(VENV)/.examples: requirements/examples.txt $(VENV)/.run
