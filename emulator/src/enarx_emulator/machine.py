@@ -4,7 +4,7 @@ itself, it is given stores.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -24,6 +24,12 @@ class Store(Protocol):
 
     def put(self, name: str, data: bytes) -> None:
         """Keep it: when this returns it survives the end of the process."""
+
+    def once(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """Give what has this name; when nothing has, make and keep it, while no other process does."""
+
+    def names(self) -> list[str]:
+        """Give every name that has something, sorted."""
 
 
 class Guest(Protocol):
