@@ -35,9 +35,11 @@ class Cache:
         self._lock = threading.Lock()
         self._max_entries = max_entries
 
-    def remember(self, compute: Callable[..., T], *arguments: Hashable) -> T:
-        """Give ``compute(*arguments)``, from memory if it was computed before. Raises what ``compute``
-        raises.
+    def remember(self, compute: Callable[..., T], *arguments: Hashable, **means: object) -> T:
+        """Give ``compute(*arguments, **means)``, from memory if it was computed before of the same
+        ``arguments``. Raises what ``compute`` raises.
+
+        ``means`` are how it is computed, not of what, and must not change the result.
         """
         key = (compute, arguments)
         with self._lock:
@@ -45,7 +47,7 @@ class Cache:
             if found is not _ABSENT:
                 self._entries.move_to_end(key)
                 return cast("T", found)
-        value = compute(*arguments)
+        value = compute(*arguments, **means)
         with self._lock:
             self._entries[key] = value
             if len(self._entries) > self._max_entries:

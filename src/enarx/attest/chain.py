@@ -25,7 +25,6 @@ from enarx.attest.x509 import (
     SignatureAlgorithm,
     read_algorithm,
     read_extensions,
-    signed_by,
 )
 
 MAX_DEPTH: Final = 6
@@ -102,9 +101,8 @@ def _issuer(path: list[Certificate], pool: list[Certificate], context: Context, 
             f"the certificate of {current.issuer_common_name}",
             advice="give the vendor's certificate chain as collateral",
         )
-    remember = context.cache.remember
     for candidate in named:
-        if remember(signed_by, candidate.spki, current.algorithm, current.signature, current.tbs):
+        if context.is_signed(candidate.spki, current.algorithm, current.signature, current.tbs):
             break
     else:
         candidate = None
@@ -305,7 +303,7 @@ def _look_up(
         found=Phrase("{}, usage {}", who, usage),
     )
     for crl in lists:
-        genuine = context.cache.remember(signed_by, issuer.spki, crl.algorithm, crl.signature, crl.tbs)
+        genuine = context.is_signed(issuer.spki, crl.algorithm, crl.signature, crl.tbs)
         ledger.require(
             f"{name}.signature",
             genuine,

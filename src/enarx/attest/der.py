@@ -6,8 +6,7 @@ refuse, and vendors put structures into extensions that only we know.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from enum import IntEnum
+from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
@@ -17,25 +16,30 @@ MAX_LENGTH_BYTES: Final = 3
 """16 MiB: more than any certificate or revocation list has."""
 
 
-class Tag(IntEnum):
+class Tag:
     """The universal tags that certificates use (X.680, section 8.6), with the constructed bit where it
     belongs.
     """
 
-    BOOLEAN = 0x01
-    INTEGER = 0x02
-    BIT_STRING = 0x03
-    OCTET_STRING = 0x04
-    NULL = 0x05
-    OID = 0x06
-    ENUMERATED = 0x0A
-    UTF8_STRING = 0x0C
-    PRINTABLE_STRING = 0x13
-    IA5_STRING = 0x16
-    UTC_TIME = 0x17
-    GENERALIZED_TIME = 0x18
-    SEQUENCE = 0x30
-    SET = 0x31
+    # Plain numbers: to look up a member of an enumeration takes as long as to read an element.
+    BOOLEAN: Final = 0x01
+    INTEGER: Final = 0x02
+    BIT_STRING: Final = 0x03
+    OCTET_STRING: Final = 0x04
+    NULL: Final = 0x05
+    OID: Final = 0x06
+    ENUMERATED: Final = 0x0A
+    UTF8_STRING: Final = 0x0C
+    PRINTABLE_STRING: Final = 0x13
+    IA5_STRING: Final = 0x16
+    UTC_TIME: Final = 0x17
+    GENERALIZED_TIME: Final = 0x18
+    SEQUENCE: Final = 0x30
+    SET: Final = 0x31
+
+
+BOOLEANS: Final = ((Tag.BOOLEAN, b"\x00"), (Tag.BOOLEAN, b"\xff"))
+"""Tag and value of false and of true."""
 
 
 class Der:
@@ -58,6 +62,11 @@ class Der:
         while outer is not None:
             name, outer = f"{outer._name}.{name}", outer._outer
         return MalformedCollateral(f"{name}: {why} at {self._at:#x}")
+
+    @property
+    def offset(self) -> int:
+        """How many bytes were taken."""
+        return self._at
 
     def more(self) -> bool:
         """Say whether an element is left."""
@@ -107,7 +116,7 @@ class Der:
     def integer(self, field: str, *, tag: int = Tag.INTEGER) -> int:
         """Take an INTEGER (or ENUMERATED) in its shortest form."""
         value = self.take(tag, field)
-        if not value or (len(value) > 1 and (value[0], value[1] & 0x80) in ((0, 0), (0xFF, 0x80))):
+        if not is_shortest_integer(value):
             raise self.bad(f"{field} is not the shortest integer")
         return int.from_bytes(value, "big", signed=True)
 
@@ -127,7 +136,7 @@ class Der:
 
     def oid(self, field: str) -> str:
         """Take an OBJECT IDENTIFIER in dotted form."""
-        dotted = _dotted(self.take(Tag.OID, field))
+        dotted = dotted_oid(self.take(Tag.OID, field))
         if dotted is None:
             raise self.bad(f"{field} is no object identifier")
         return dotted
@@ -142,12 +151,10 @@ class Der:
     def text(self, field: str) -> str:
         """Take a UTF8String, PrintableString or IA5String."""
         tag, value, _ = self.any()
-        if tag not in (Tag.UTF8_STRING, Tag.PRINTABLE_STRING, Tag.IA5_STRING):
-            raise self.bad(f"{field} has tag {tag}, expected text")
-        try:
-            return value.decode("utf-8" if tag == Tag.UTF8_STRING else "ascii")
-        except UnicodeDecodeError:
-            raise self.bad(f"{field} is not text") from None
+        text = read_text(tag, value)
+        if text is None:
+            raise self.bad(f"{field} has tag {tag} or other characters, expected text")
+        return text
 
     def time(self, field: str) -> datetime:
         """Take a UTCTime or GeneralizedTime in the one form that RFC 5280, section 4.1.2.5 allows."""
@@ -158,26 +165,16 @@ class Der:
         size = 12 if tag == Tag.UTC_TIME else 14
         if len(value) != size + 1 or value[-1:] != b"Z" or not digits.isdigit():
             raise self.bad(f"{field} is not a time in the form of RFC 5280")
-        century = b"" if size == 14 else (b"19" if digits[:2] >= b"50" else b"20")
-        text = century + digits
-        number = int(text)
-        date, clock = divmod(number, 1_000_000)
+        century = "" if size == 14 else ("19" if digits[:2] >= b"50" else "20")
+        text = digits.decode()
         try:
-            return datetime(
-                date // 10000,
-                date // 100 % 100,
-                date % 100,
-                clock // 10000,
-                clock // 100 % 100,
-                clock % 100,
-                tzinfo=UTC,
-            )
+            return datetime.fromisoformat(f"{century}{text[:-6]}T{text[-6:]}Z")
         except ValueError:
             raise self.bad(f"{field} is no time of the calendar") from None
 
     def end(self) -> None:
         """Raise unless everything was taken."""
-        if self.more():
+        if self._at < self._end:
             raise self.bad(f"{self._end - self._at} bytes trail")
 
 
@@ -189,8 +186,47 @@ def only(data: bytes, tag: int, *, name: str) -> Der:
     return inner
 
 
+def elements(data: bytes, *, name: str) -> list[tuple[int, bytes]]:
+    """Read all elements of one level: tag and value of each. Raises ``MalformedCollateral``."""
+    found: list[tuple[int, bytes]] = []
+    at, end = 0, len(data)
+    while at < end:
+        start = at + 2
+        if start <= end and data[at + 1] < 0x80 and data[at] & 0x1F != 0x1F:  # most are short
+            stop = start + data[at + 1]
+            if stop <= end:
+                found.append((data[at], data[start:stop]))
+                at = stop
+                continue
+        rest = Der(data[at:], name=name)
+        found.append(rest.any()[:2])
+        at += rest.offset
+    return found
+
+
+def read_text(tag: int, value: bytes) -> str | None:
+    """Read the value of a UTF8String, PrintableString or IA5String, or give nothing if it is none."""
+    if tag not in _TEXT:
+        return None
+    try:
+        return value.decode("utf-8" if tag == Tag.UTF8_STRING else "ascii")
+    except UnicodeDecodeError:
+        return None
+
+
+_TEXT: Final = (Tag.UTF8_STRING, Tag.PRINTABLE_STRING, Tag.IA5_STRING)
+
+
+def is_shortest_integer(value: bytes) -> bool:
+    """Say whether ``value`` is an INTEGER in its one form."""
+    if len(value) < 2:
+        return len(value) == 1
+    return (value[0] != 0 or value[1] >= 0x80) and (value[0] != 0xFF or value[1] < 0x80)
+
+
 @lru_cache(maxsize=256)
-def _dotted(value: bytes) -> str | None:
+def dotted_oid(value: bytes) -> str | None:
+    """Spell the value of an OBJECT IDENTIFIER, or give nothing if it is none."""
     if not value or value[-1] & 0x80 or len(value) > 64:
         return None
     arcs: list[int] = []

@@ -14,9 +14,11 @@ from enarx.attest.cache import Cache
 from enarx.attest.checks import Ledger
 from enarx.attest.claims import Tee, Verified
 from enarx.attest.collateral import Collateral
+from enarx.attest.x509 import PublicKey, SignatureAlgorithm, load_public_key, signed_by
 
 if TYPE_CHECKING:
     from enarx.attest.policy import TeeRules
+    from enarx.attest.sev import LaunchSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,16 @@ class Context:
     """Aware. Certificates, lists and documents are judged at this time."""
     cache: Cache
     ledger: Ledger
+    launch: LaunchSession | None = None
+    """What only who prepared the launch knows: SEV and SEV-ES cannot be judged without it, others ignore it."""
+
+    def load_key(self, spki: bytes) -> PublicKey:
+        """As ``x509.load_public_key``, from memory if it was loaded before."""
+        return self.cache.remember(load_public_key, spki)
+
+    def is_signed(self, spki: bytes, algorithm: SignatureAlgorithm, signature: bytes, signed: bytes) -> bool:
+        """As ``x509.signed_by``, from memory if it was computed before."""
+        return self.cache.remember(signed_by, spki, algorithm, signature, signed, load=self.load_key)
 
 
 class TeeVerifier(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -14,9 +14,10 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from enarx.attest.der import Der, Tag, only
+from enarx.attest.der import BOOLEANS, Der, Tag, dotted_oid, elements, only, read_text
 from enarx.attest.errors import MalformedCollateral
 
 MAX_CERTIFICATE_BYTES: Final = 16 * 1024
@@ -51,12 +52,21 @@ class SignatureAlgorithm(Enum):
     RSA_PKCS1_SHA512 = bytes.fromhex("300d06092a864886f70d01010d0500")
 
 
-_HASH: Final[Mapping[SignatureAlgorithm, hashes.HashAlgorithm]] = {
-    algorithm: {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}[
-        algorithm.name.partition("_SHA")[2][:3]
-    ]
-    for algorithm in SignatureAlgorithm
+_SHA256, _SHA384, _SHA512 = hashes.SHA256(), hashes.SHA384(), hashes.SHA512()
+_PSS_SHA384 = padding.PSS(mgf=padding.MGF1(_SHA384), salt_length=_SHA384.digest_size)
+
+_ECDSA: Final[Mapping[SignatureAlgorithm, ec.ECDSA]] = {
+    SignatureAlgorithm.ECDSA_SHA256: ec.ECDSA(_SHA256),
+    SignatureAlgorithm.ECDSA_SHA384: ec.ECDSA(_SHA384),
 }
+_RSA: Final[Mapping[SignatureAlgorithm, tuple[AsymmetricPadding, hashes.HashAlgorithm]]] = {
+    SignatureAlgorithm.RSA_PSS_SHA384: (_PSS_SHA384, _SHA384),
+    SignatureAlgorithm.RSA_PSS_SHA384_TRAILER: (_PSS_SHA384, _SHA384),
+    SignatureAlgorithm.RSA_PKCS1_SHA256: (padding.PKCS1v15(), _SHA256),
+    SignatureAlgorithm.RSA_PKCS1_SHA384: (padding.PKCS1v15(), _SHA384),
+    SignatureAlgorithm.RSA_PKCS1_SHA512: (padding.PKCS1v15(), _SHA512),
+}
+_CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,13 +178,20 @@ def name_attributes(name: bytes) -> list[tuple[str, str]]:
     ``MalformedCollateral``.
     """
     found: list[tuple[str, str]] = []
-    sets = only(name, Tag.SEQUENCE, name="name")
-    while sets.more():
-        members = sets.inside(Tag.SET, "relative name")
-        while members.more():
-            pair = members.inside(Tag.SEQUENCE, "attribute")
-            found.append((pair.oid("type"), pair.text("value")))
-            pair.end()
+    at = Der(name, name="name")
+    sets = elements(at.take(Tag.SEQUENCE, "outer"), name="name")
+    at.end()
+    for tag, one in sets:
+        if tag != Tag.SET:
+            raise at.bad("a relative name that is no set")
+        for kind, member in elements(one, name="relative name"):
+            pair = elements(member, name="attribute")
+            if kind != Tag.SEQUENCE or len(pair) != 2 or pair[0][0] != Tag.OID:
+                raise at.bad("an attribute that is not type and value")
+            oid, text = dotted_oid(pair[0][1]), read_text(*pair[1])
+            if oid is None or text is None:
+                raise at.bad("an attribute that is no text, or of no object identifier")
+            found.append((oid, text))
     return found
 
 
@@ -183,7 +200,6 @@ def _common_name(name: bytes) -> str:
     return dict(name_attributes(name)).get("2.5.4.3", "")
 
 
-@lru_cache(maxsize=256)
 def load_public_key(spki: bytes) -> PublicKey:
     """Make a key from a SubjectPublicKeyInfo. Raises ``MalformedCollateral`` for a kind that vendors do not
     use.
@@ -194,36 +210,35 @@ def load_public_key(spki: bytes) -> PublicKey:
         raise MalformedCollateral(
             "public key is not one that can be used, or not a point of its curve"
         ) from None
-    if isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 8192:
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
         return key
-    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(
-        key.curve, ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1
-    ):
+    if isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 8192:
         return key
     raise MalformedCollateral(f"public key is of a kind that no vendor uses: {type(key).__name__}")
 
 
-def signed_by(spki: bytes, algorithm: SignatureAlgorithm, signature: bytes, signed: bytes) -> bool:
-    """Say whether the key made the signature: a pure fact, fit for ``Cache.remember`` inside a check that
-    raises.
-    """
-    key = load_public_key(spki)
-    digest = _HASH[algorithm]
+def signed_by(
+    spki: bytes,
+    algorithm: SignatureAlgorithm,
+    signature: bytes,
+    signed: bytes,
+    *,
+    load: Callable[[bytes], PublicKey] = load_public_key,
+) -> bool:
+    """Say whether the key made the signature: a pure fact, which ``Context.is_signed`` remembers."""
+    key = load(spki)
     try:
-        if isinstance(key, ec.EllipticCurvePublicKey):
-            if algorithm.name.startswith("ECDSA"):
-                key.verify(signature, signed, ec.ECDSA(digest))
-                return True
-        elif algorithm.name.startswith("RSA_PSS"):
-            pss = padding.PSS(mgf=padding.MGF1(digest), salt_length=digest.digest_size)
-            key.verify(signature, signed, pss, digest)
-            return True
-        elif algorithm.name.startswith("RSA_PKCS1"):
-            key.verify(signature, signed, padding.PKCS1v15(), digest)
-            return True
+        if (ecdsa := _ECDSA.get(algorithm)) is not None:
+            if not isinstance(key, ec.EllipticCurvePublicKey):
+                return False
+            key.verify(signature, signed, ecdsa)
+        else:
+            if not isinstance(key, rsa.RSAPublicKey):
+                return False
+            key.verify(signature, signed, *_RSA[algorithm])
     except InvalidSignature:
         return False
-    return False
+    return True
 
 
 def _basic_constraints(extensions: Mapping[str, Extension]) -> tuple[bool, int | None]:
@@ -264,15 +279,23 @@ def _name(at: Der, field: str) -> bytes:
 
 
 def read_extensions(explicit: Der) -> dict[str, Extension]:
-    listed = explicit.inside(Tag.SEQUENCE, "list")
+    listed = elements(explicit.take(Tag.SEQUENCE, "list"), name="extensions")
     explicit.end()
     found: dict[str, Extension] = {}
-    while listed.more():
-        one = listed.inside(Tag.SEQUENCE, "extension")
-        oid = one.oid("oid")
-        critical = one.peek() == Tag.BOOLEAN and one.boolean("critical")
-        if oid in found:
-            raise listed.bad(f"extension {oid} occurs twice")
-        found[oid] = Extension(critical=critical, value=one.take(Tag.OCTET_STRING, "value"))
-        one.end()
+    for tag, one in listed:
+        parts = elements(one, name="extension")
+        critical = False
+        if len(parts) == 3 and parts[1] in BOOLEANS:
+            critical = parts.pop(1) == BOOLEANS[1]
+        if (
+            tag != Tag.SEQUENCE
+            or len(parts) != 2
+            or parts[0][0] != Tag.OID
+            or parts[1][0] != Tag.OCTET_STRING
+        ):
+            raise explicit.bad("an extension that is not identifier, perhaps criticality, and value")
+        oid = dotted_oid(parts[0][1])
+        if oid is None or oid in found:
+            raise explicit.bad(f"extension {oid} is no object identifier or occurs twice")
+        found[oid] = Extension(critical=critical, value=parts[1][1])
     return found

@@ -5,27 +5,27 @@ Source: Intel, "SGX PCK Certificate and Certificate Revocation List Profile Spec
 
 from __future__ import annotations
 
-import base64
-import re
+import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from enarx.attest.der import Der, Tag, only
+from enarx.attest.der import BOOLEANS, Tag, elements, is_shortest_integer
 from enarx.attest.errors import MalformedCollateral
 from enarx.attest.x509 import Certificate, parse_certificate
 
 SGX_EXTENSION: Final = "1.2.840.113741.1.13.1"
 _ARC: Final = bytes.fromhex("2a864886f84d010d01")
 """The same in DER."""
+_NAME: Final = "SGX extension"
 
 CHAIN_CERTIFICATES: Final = 3
 """Leaf, intermediate and root, in this order (certification data of type 5)."""
 
-_BLOCK: Final = re.compile(
-    rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\r\n]+)-----END CERTIFICATE-----[\r\n]*"
-)
+_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
+_END: Final = b"-----END CERTIFICATE-----"
+_LINE_ENDS: Final = b"\r\n"
 
 
 class SgxType(Enum):
@@ -98,30 +98,28 @@ def parse_pck_chain(data: bytes) -> PckChain:
 
     Nothing may stand between or after them, and base64 must be in its one form. Raises ``MalformedCollateral``.
     """
-    text = data.removesuffix(b"\x00")
-    found: list[bytes] = []
-    at = 0
-    while at < len(text):
-        block = _BLOCK.match(text, at)
-        if block is None or len(found) == CHAIN_CERTIFICATES:
-            raise MalformedCollateral(f"PCK chain: no certificate, or one too many, at {at:#x}")
-        found.append(_base64(b"".join(block[1].split())))
-        at = block.end()
-    if len(found) != CHAIN_CERTIFICATES:
-        raise MalformedCollateral(f"PCK chain has {len(found)} certificates, expected {CHAIN_CERTIFICATES}")
+    before, *blocks = data.removesuffix(b"\x00").split(_BEGIN)
+    if before or len(blocks) != CHAIN_CERTIFICATES:
+        raise MalformedCollateral(f"PCK chain has {len(blocks)} certificates, expected {CHAIN_CERTIFICATES}")
+    found = [_certificate(block) for block in blocks]
     leaf = parse_certificate(found[0])
     return PckChain(
         leaf=leaf, pck=parse_pck(leaf) if SGX_EXTENSION in leaf.extensions else None, others=tuple(found[1:])
     )
 
 
-def _base64(text: bytes) -> bytes:
+def _certificate(block: bytes) -> bytes:
+    """What stands between two lines of PEM, if nothing but line ends follows them."""
+    body, end, after = block.partition(_END)
+    text = body.translate(None, _LINE_ENDS)
     try:
-        der = base64.b64decode(text, validate=True)
+        der = binascii.a2b_base64(text)
     except ValueError:
         der = b""
-    if base64.b64encode(der) != text:
-        raise MalformedCollateral("PCK chain: a certificate is not base64 in its one form")
+    if not der or not end or after.strip(_LINE_ENDS) or binascii.b2a_base64(der, newline=False) != text:
+        raise MalformedCollateral(
+            "PCK chain: a certificate is not base64 in its one form, or something follows it"
+        )
     return der
 
 
@@ -130,48 +128,73 @@ def parse_pck(certificate: Certificate) -> Pck:
     extension = certificate.extensions.get(SGX_EXTENSION)
     if extension is None:
         raise MalformedCollateral(f"{certificate.common_name} has no SGX extension")
-    part = _items(only(extension.value, Tag.SEQUENCE, name="SGX extension"), _ARC, range(1, 8), range(1, 6))
-    tcb = _items(part[2].inside(Tag.SEQUENCE, "TCB"), _ARC + b"\x02", range(1, 19), range(1, 19))
-    configuration: dict[int, Der] = {}
-    if 7 in part:
-        given = part[7].inside(Tag.SEQUENCE, "configuration")
-        configuration = _items(given, _ARC + b"\x07", range(1, 4), range(0))
-    bits = {number: item.boolean("value") for number, item in configuration.items()}
-    pck = Pck(
+    part = _items((Tag.SEQUENCE, _only(extension.value)), _ARC, range(1, 8), range(1, 6))
+    tcb = _items(part[2], _ARC + b"\x02", range(1, 19), range(1, 19))
+    configuration = _items(part[7], _ARC + b"\x07", range(1, 4), range(0)) if 7 in part else {}
+    bits = {number: _boolean(item) for number, item in configuration.items()}
+    return Pck(
         certificate=certificate,
         ppid=_octets(part[1], 16),
-        components=bytes(tcb[number].small("component", most=255) for number in range(1, 17)),
-        pce_svn=tcb[17].small("PCESVN"),
+        components=bytes([_small(tcb[number], 255) for number in range(1, 17)]),
+        pce_svn=_small(tcb[17], 0xFFFF),
         cpu_svn=_octets(tcb[18], 16),
         pce_id=_octets(part[3], 2),
         fmspc=_octets(part[4], 6),
-        sgx_type=_SGX_TYPES[part[5].small("SGX type", most=len(_SGX_TYPES) - 1, tag=Tag.ENUMERATED)],
+        sgx_type=_SGX_TYPES[_small(part[5], len(_SGX_TYPES) - 1, Tag.ENUMERATED)],
         platform_instance_id=_octets(part[6], 16) if 6 in part else None,
         dynamic_platform=bits.get(1),
         cached_keys=bits.get(2),
         smt=bits.get(3),
     )
-    for item in (*part.values(), *tcb.values(), *configuration.values()):
-        item.end()
-    return pck
 
 
-def _items(listed: Der, arc: bytes, known: range, required: range) -> dict[int, Der]:
+_Item = tuple[int, bytes]
+"""Tag and value."""
+
+
+def _only(extension: bytes) -> bytes:
+    whole = elements(extension, name=_NAME)
+    if len(whole) != 1 or whole[0][0] != Tag.SEQUENCE:
+        raise MalformedCollateral(f"{_NAME} is not one sequence")
+    return whole[0][1]
+
+
+def _items(listed: _Item, arc: bytes, known: range, required: range) -> dict[int, _Item]:
     """A list of pairs of OID and value: the values by the last number of the OID, each once."""
-    found: dict[int, Der] = {}
-    while listed.more():
-        pair = listed.inside(Tag.SEQUENCE, "item")
-        oid = pair.take(Tag.OID, "oid")
+    if listed[0] != Tag.SEQUENCE:
+        raise MalformedCollateral(f"{_NAME}: a list has tag {listed[0]}, expected {Tag.SEQUENCE}")
+    found: dict[int, _Item] = {}
+    for tag, pair in elements(listed[1], name=_NAME):
+        parts = elements(pair, name=_NAME)
+        if tag != Tag.SEQUENCE or len(parts) != 2 or parts[0][0] != Tag.OID:
+            raise MalformedCollateral(f"{_NAME}: an item is not identifier and value")
+        oid = parts[0][1]
         if oid[:-1] != arc or oid[-1] not in known or oid[-1] in found:
-            raise listed.bad(f"item {oid.hex()} is unknown or occurs twice")
-        found[oid[-1]] = pair
+            raise MalformedCollateral(f"{_NAME}: item {oid.hex()} is unknown or occurs twice")
+        found[oid[-1]] = parts[1]
     if missing := [number for number in required if number not in found]:
-        raise listed.bad(f"item {missing[0]} is missing")
+        raise MalformedCollateral(f"{_NAME}: item {missing[0]} is missing")
     return found
 
 
-def _octets(at: Der, size: int) -> bytes:
-    value = at.take(Tag.OCTET_STRING, "value")
-    if len(value) != size:
-        raise at.bad(f"{len(value)} bytes, expected {size}")
+def _small(item: _Item, most: int, kind: int = Tag.INTEGER) -> int:
+    tag, value = item
+    number = int.from_bytes(value, "big", signed=True)
+    if tag != kind or not is_shortest_integer(value) or not 0 <= number <= most:
+        raise MalformedCollateral(f"{_NAME}: {value.hex()} with tag {tag}, expected a number to {most}")
+    return number
+
+
+def _octets(item: _Item, size: int) -> bytes:
+    tag, value = item
+    if tag != Tag.OCTET_STRING or len(value) != size:
+        raise MalformedCollateral(
+            f"{_NAME}: {len(value)} bytes with tag {tag}, expected {size} in a byte string"
+        )
     return value
+
+
+def _boolean(item: _Item) -> bool:
+    if item not in BOOLEANS:
+        raise MalformedCollateral(f"{_NAME}: {item[1].hex()} with tag {item[0]}, expected a boolean")
+    return item == BOOLEANS[True]

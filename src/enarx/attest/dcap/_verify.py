@@ -32,7 +32,7 @@ from enarx.attest.dcap._quote import INTEL_QE_VENDOR_ID, CertificationType, Quot
 from enarx.attest.dcap._tcb import TcbVerdict, svn_level
 from enarx.attest.errors import MalformedCollateral
 from enarx.attest.tee import Context
-from enarx.attest.x509 import Certificate, SignatureAlgorithm, load_public_key, parse_certificate, signed_by
+from enarx.attest.x509 import Certificate, SignatureAlgorithm, parse_certificate
 
 _P256_SPKI: Final = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 """SubjectPublicKeyInfo of a P-256 key up to the 64 bytes of the point."""
@@ -133,7 +133,9 @@ def _pck(quote: Quote, certificates: list[Certificate], context: Context) -> tup
     )
     if kind is not CertificationType.PCK_CHAIN:
         signers = (
-            one for one in with_extension if _is_signed(_point(one), quote.qe_signature, quote.qe_report.raw)
+            one
+            for one in with_extension
+            if _is_signed(one.spki, quote.qe_signature, quote.qe_report.raw, context)
         )
         leaf = next(signers, with_extension[0])
         return context.cache.remember(parse_pck, leaf), certificates
@@ -185,7 +187,7 @@ def _verify_pck(quote: Quote, certificates: list[Certificate], context: Context)
         same = anchored is not None and root.der == anchored.der
         ledger.require(
             "dcap.pck.root_certificate",
-            same or (root.spki == chain.anchor.spki and context.cache.remember(signed_by, *arguments)),
+            same or (root.spki == chain.anchor.spki and context.is_signed(*arguments)),
             expected=Phrase("the certificate of {} last", chain.anchor.name),
             found=root.common_name,
             advice="the chain in the quote was changed where nothing else looks",
@@ -210,7 +212,7 @@ def _require_p256(name: str, chain: Chain, context: Context) -> None:
 def _verify_qe(quote: Quote, pck: Pck, context: Context) -> None:
     """The platform vouches for the quoting enclave, and that for the key that signed the quote."""
     ledger = context.ledger
-    genuine = _is_signed(_point(pck.certificate), quote.qe_signature, quote.qe_report.raw)
+    genuine = _is_signed(pck.certificate.spki, quote.qe_signature, quote.qe_report.raw, context)
     ledger.require(
         "dcap.qe.signature",
         genuine is True,
@@ -228,7 +230,7 @@ def _verify_qe(quote: Quote, pck: Pck, context: Context) -> None:
 
 
 def _verify_signature(quote: Quote, context: Context) -> None:
-    genuine = _is_signed(quote.attestation_key, quote.signature, quote.signed)
+    genuine = _is_signed(_P256_SPKI + quote.attestation_key, quote.signature, quote.signed, context)
     context.ledger.require(
         "dcap.attestation_key",
         genuine is not None,
@@ -245,16 +247,12 @@ def _verify_signature(quote: Quote, context: Context) -> None:
     )
 
 
-def _point(certificate: Certificate) -> bytes:
-    return certificate.spki.removeprefix(_P256_SPKI)
-
-
-def _is_signed(point: bytes, signature: bytes, signed: bytes) -> bool | None:
-    """Say whether the key made the signature (r and s, big endian); nothing if the key is no point of the curve."""
+def _is_signed(spki: bytes, signature: bytes, signed: bytes, context: Context) -> bool | None:
+    """Say whether the key made the signature (r and s, big endian); nothing if it is no point of P-256."""
     try:
-        key = load_public_key(_P256_SPKI + point)
+        key = context.load_key(spki) if spki.startswith(_P256_SPKI) else None
     except MalformedCollateral:
-        return None
+        key = None
     if not isinstance(key, ec.EllipticCurvePublicKey):
         return None
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
@@ -336,9 +334,8 @@ def _verify_document(
     if not signers:
         ledger.missing("dcap.tcb_signing.certificate", f"the certificate {_TCB_SIGNING_NAME}", advice=_FETCH)
     signers.sort(key=lambda one: not one.not_before <= context.now <= one.not_after)  # same key, new dates
-    remember, algorithm = context.cache.remember, SignatureAlgorithm.ECDSA_SHA256
-    arguments = (algorithm, document.signature, document.body)
-    signer = next((one for one in signers if remember(signed_by, one.spki, *arguments)), None)
+    arguments = (SignatureAlgorithm.ECDSA_SHA256, document.signature, document.body)
+    signer = next((one for one in signers if context.is_signed(one.spki, *arguments)), None)
     ledger.require(
         f"{name}.signature",
         signer is not None,

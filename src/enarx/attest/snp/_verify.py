@@ -26,7 +26,7 @@ from enarx.attest.snp._report import (
     Tcb,
 )
 from enarx.attest.tee import Context
-from enarx.attest.x509 import Certificate, SignatureAlgorithm, load_public_key, parse_certificate, signed_by
+from enarx.attest.x509 import Certificate, SignatureAlgorithm, parse_certificate
 
 _P384_ORDER: Final = int(
     "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973", 16
@@ -164,7 +164,7 @@ def _verify_chain(endorsement: Endorsement, candidates: Iterable[Certificate], c
     root = chain.certificates[-1]
     ledger.require(
         "snp.chain.self_signed",
-        remember(signed_by, root.spki, root.algorithm, root.signature, root.tbs),
+        context.is_signed(root.spki, root.algorithm, root.signature, root.tbs),
         expected="a root that signed itself",
         found=root.common_name,
     )
@@ -173,7 +173,7 @@ def _verify_chain(endorsement: Endorsement, candidates: Iterable[Certificate], c
 
 def _verify_signature(report: SnpReport, endorsement: Endorsement, context: Context) -> None:
     ledger = context.ledger
-    key = context.cache.remember(load_public_key, endorsement.certificate.spki)
+    key = context.load_key(endorsement.certificate.spki)
     is_p384 = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1)
     ledger.require("snp.certificate.key", is_p384, expected="P-384", found=type(key).__name__)
     ledger.require(
