@@ -17,6 +17,7 @@ from enarx.attest.errors import MalformedEvidence
 MAX_DEPTH: Final = 8
 """Arrays, maps and tags in each other; the deepest claims have four."""
 SIGN1_TAG: Final = 18
+ES256: Final = -7
 ES384: Final = -35
 _ALGORITHM: Final = 1
 
@@ -70,13 +71,20 @@ def parse_sign1(value: object, name: str) -> Sign1:
     return Sign1(protected=protected, algorithm=header[_ALGORITHM], payload=payload, signature=signature)
 
 
-def signed_es384(message: Sign1, key: ec.EllipticCurvePublicKey) -> bool:
-    """Say whether ``key``, of P-384, made the signature: r and s of 48 bytes each (RFC 9053, section 2.1)."""
-    r, s = (int.from_bytes(half, "big") for half in (message.signature[:48], message.signature[48:]))
-    if len(message.signature) != 96:
+def algorithm_of(key: ec.EllipticCurvePublicKey) -> int | None:
+    """Give the one algorithm that a key of this curve signs with, so that no message can choose another."""
+    return {"secp256r1": ES256, "secp384r1": ES384}.get(key.curve.name)
+
+
+def signed_ecdsa(message: Sign1, key: ec.EllipticCurvePublicKey) -> bool:
+    """Say whether ``key`` signed by the algorithm of its curve: r and s of the curve's size (RFC 9053, section 2.1)."""
+    size = (key.curve.key_size + 7) // 8
+    r, s = (int.from_bytes(half, "big") for half in (message.signature[:size], message.signature[size:]))
+    if len(message.signature) != 2 * size or algorithm_of(key) != message.algorithm:
         return False
+    digest = hashes.SHA256() if message.algorithm == ES256 else hashes.SHA384()
     try:
-        key.verify(encode_dss_signature(r, s), message.signed, ec.ECDSA(hashes.SHA384()))
+        key.verify(encode_dss_signature(r, s), message.signed, ec.ECDSA(digest))
     except InvalidSignature:
         return False
     return True

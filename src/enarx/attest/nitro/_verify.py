@@ -9,7 +9,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from enarx.attest._cose import ES384, signed_es384
+from enarx.attest._cose import ES384, signed_ecdsa
 from enarx.attest.anchors import Vendor
 from enarx.attest.chain import Chain, verify_chain
 from enarx.attest.checks import Ledger
@@ -125,7 +125,7 @@ def _verify_signature(document: NitroDocument, leaf: Certificate, context: Conte
     is_p384 = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1)
     context.ledger.require("nitro.certificate.key", is_p384, expected="P-384", found=type(key).__name__)
     assert isinstance(key, ec.EllipticCurvePublicKey)  # noqa: S101 -- was required above
-    genuine = signed_es384(document.message, key)
+    genuine = signed_ecdsa(document.message, key)
     context.ledger.require(
         "nitro.signature",
         genuine,
