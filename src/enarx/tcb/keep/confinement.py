@@ -42,7 +42,7 @@ def become_keep(keep: Keep, profile: Profile, isolated: Sequence[Result], *, war
     """
     try:
         die_with_parent(None)
-        close_all_but(*STANDARD, keep.fileno())
+        close_all_but(*STANDARD, *keep.descriptors())
         results = [*isolated, *confine(profile)]
         keep.private_files = any(result.step is Step.EMPTY_ROOT and result.applied for result in results)
         missing = [result for result in results if not result.applied]

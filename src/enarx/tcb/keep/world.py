@@ -12,7 +12,7 @@ from enarx.tcb.keep.runner import LimitReached
 from enarx.tcb.keep.wasi._fds import Descriptor, Table
 from enarx.tcb.keep.wasi._stdio import Input, Null, Output
 from enarx.tcb.keep.wasi._vfs import FileSystem
-from enarx.tcb.workload import Config, Ending, Job, Stderr, Stdin, Stdout, parse_config
+from enarx.tcb.workload import Config, Ending, Job, Stderr, Stdin, Stdout
 from enarx.tcb.workload import Null as NullFile
 
 PROGRAM_NAME: Final = "main.wasm"
@@ -48,12 +48,6 @@ class World:
     table: Table
     arguments: Sequence[str]
     environment: Sequence[tuple[str, str]]
-
-
-def read_config(job: Job) -> Config:
-    """Give the configuration with what the launch adds to it. Raises ``Malformed``."""
-    config = Config() if job.config is None else parse_config(job.config)
-    return config.overridden(args=job.arguments, env=dict(job.environment))
 
 
 def lay_out(job: Job, config: Config, stdio: Sequence[int], sockets: Sequence[Descriptor]) -> World:
@@ -93,10 +87,10 @@ def lay_out(job: Job, config: Config, stdio: Sequence[int], sockets: Sequence[De
 
 def _file_system(job: Job, table: Table) -> FileSystem:
     files = FileSystem(max_nodes=job.limits.files, max_bytes=job.limits.storage_bytes, now=time.time_ns)
-    for directory in job.directories:
+    for directory in job.mounts:
         files.mount(directory.tree, directory.name, directory.writable)
         table.add(files.preopen(directory.name, directory.name))
-    if all(directory.name != "/" for directory in job.directories):
+    if all(directory.name != "/" for directory in job.mounts):
         table.add(files.preopen("/", "/"))
     return files
 

@@ -12,6 +12,13 @@ from typing import Final, TypeVar, cast
 from enarx.tcb.errors import Malformed
 from enarx.tcb.wire import Reader, Value
 from enarx.tcb.workload._limits import Limits
+from enarx.tcb.workload._secrets import (
+    SECRETS_DIRECTORY,
+    Secret,
+    secrets_from_value,
+    secrets_tree,
+    secrets_value,
+)
 from enarx.tcb.workload._tree import Tree
 
 _T = TypeVar("_T")
@@ -47,6 +54,15 @@ class Job:
     seal_key: bytes = field(default=b"", repr=False)
     roots: bytes = b""
     """PEM certificates that TLS connections to the outside may end at."""
+    secrets: Sequence[Secret] = ()
+
+    @property
+    def mounts(self) -> Sequence[Directory]:
+        """The directories that the workload finds: those delivered, and that of the secrets if there are any."""
+        if not self.secrets:
+            return self.directories
+        tree = secrets_tree(self.secrets)
+        return [*self.directories, Directory(name=SECRETS_DIRECTORY, tree=tree, writable=False)]
 
     def header(self) -> Value:
         """Give the message that goes ahead of ``blobs``."""
@@ -62,6 +78,7 @@ class Job:
             "terminals": list(self.terminals),
             "seal_key": self.seal_key,
             "roots": self.roots,
+            "secrets": secrets_value(self.secrets),
         }
 
     def blobs(self) -> Iterator[bytes]:
@@ -95,6 +112,7 @@ class Job:
             terminals=_terminals(fields["terminals"]),
             seal_key=_typed(fields["seal_key"], bytes, "seal_key"),
             roots=_typed(fields["roots"], bytes, "roots"),
+            secrets=secrets_from_value(fields["secrets"]),
         )
         if job.seal_key and len(job.seal_key) != SEAL_KEY_BYTES:
             raise Malformed(f"job: seal_key: expected {SEAL_KEY_BYTES} bytes, found {len(job.seal_key)}")
