@@ -1,4 +1,4 @@
-"""Laws of CCA tokens: parsing is totaland what is read is what was written."""
+"""Laws of CCA tokens: parsing is total, and what is read is what was written."""
 
 from __future__ import annotations
 
