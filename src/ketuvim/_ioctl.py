@@ -1,0 +1,97 @@
+"""Numbers of ioctls, computed as the kernel's asm-generic/ioctl.h does, and descriptors that own what they name."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final
+
+from ketuvim.errors import KvmError, Misuse
+
+KVMIO: Final = 0xAE
+_WRITE: Final = 1
+_READ: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One ioctl: its name in the kernel's headers and its number."""
+
+    name: str
+    number: int
+
+
+def _request(name: str, direction: int, nr: int, size: int, group: int) -> Request:
+    return Request(name, direction << 30 | size << 16 | group << 8 | nr)
+
+
+def io(name: str, nr: int, group: int = KVMIO) -> Request:
+    """Name an ioctl whose argument is a number or nothing."""
+    return _request(name, 0, nr, 0, group)
+
+
+def ior(name: str, nr: int, layout: Struct, group: int = KVMIO) -> Request:
+    """Name an ioctl through which the kernel gives ``layout``."""
+    return _request(name, _READ, nr, layout.size, group)
+
+
+def iow(name: str, nr: int, layout: Struct, group: int = KVMIO) -> Request:
+    """Name an ioctl through which the kernel takes ``layout``."""
+    return _request(name, _WRITE, nr, layout.size, group)
+
+
+def iowr(name: str, nr: int, layout: Struct, group: int = KVMIO) -> Request:
+    """Name an ioctl through which the kernel takes and gives ``layout``."""
+    return _request(name, _READ | _WRITE, nr, layout.size, group)
+
+
+class Descriptor:
+    """A file descriptor that is closed once: by ``close`` or when nothing refers to it any more."""
+
+    __slots__ = ("__weakref__", "_fd")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """Give the number, which stays ours."""
+        if self._fd < 0:
+            raise Misuse("the descriptor is closed")
+        return self._fd
+
+    @property
+    def closed(self) -> bool:
+        """Say whether it was closed."""
+        return self._fd < 0
+
+    def ioctl(self, request: Request, argument: int | bytearray = 0) -> int:
+        """Ask the kernel; a ``bytearray`` is taken and filled in place."""
+        try:
+            return fcntl.ioctl(self.fileno(), request.number, argument)
+        except OSError as error:
+            raise KvmError(request.name, error.errno or 0) from None
+
+    def close(self) -> None:
+        """Close it; a second time does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
+
+
+class Pinned:
+    """The address of a writable buffer, which can neither move nor be unmapped while this object lives."""
+
+    __slots__ = ("_first", "address", "size")
+
+    def __init__(self, buffer: bytearray | memoryview) -> None:
+        with memoryview(buffer) as view:
+            self.size = view.nbytes
+        self._first = (ctypes.c_char * self.size).from_buffer(buffer)
+        self.address = ctypes.addressof(self._first)
