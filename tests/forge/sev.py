@@ -1,8 +1,8 @@
-"""A legacy SEV platform of our own: six certificates made with real cryptography under a root of ours."""
+"""A legacy SEV platform of our own: six certificates under a root of ours, and a guest launched on it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from enarx.attest import TrustAnchors
+from enarx.attest.sev import LaunchMeasure, LaunchSession, SessionKeys, pack_evidence, prepare_session
 from enarx.attest.sev._certs import Algorithm, Usage
 
 _PSS = padding.PSS(mgf=padding.MGF1(SHA256()), salt_length=32)
@@ -104,3 +105,61 @@ class Case:
         default = Algorithm.ECDH_SHA256 if name == "pdh" else Algorithm.ECDSA_SHA256
         usage = self.usages.get(name, Usage[name.upper()])
         return body(usage, name, algorithm=self.algorithms.get(name, default))
+
+
+TIK, TEK, DIGEST, MNONCE = bytes(range(96, 112)), bytes(range(32, 48)), bytes(range(32)), bytes(range(16, 32))
+STRICT_ES = (0x2F).to_bytes(2, "little") + b"\x01\x28"
+
+
+@dataclass
+class Launch:
+    """A launch that is right in all but what is set here."""
+
+    case: Case = field(default_factory=Case)
+    prepared_for: str = "pdh"
+    policy: bytes = STRICT_ES
+    session_policy: bytes | None = None
+    said_policy: bytes | None = None
+    api: tuple[int, int] = (1, 40)
+    build: int = 10
+    said_build: int | None = None
+    tik: bytes = TIK
+    digest: bytes = DIGEST
+    expected: tuple[bytes, ...] = (DIGEST,)
+    owner: str | None = None
+    own_chain: bool = True
+    """Whether ASK and ARK come with the evidence."""
+
+    @property
+    def session(self) -> LaunchSession:
+        """What the owner keeps."""
+        pdh = ec_key(self.prepared_for).public_key()
+        policy = self.policy if self.session_policy is None else self.session_policy
+        keys = SessionKeys(tek=TEK, tik=TIK)
+        made = prepare_session(
+            pdh, owner=ec_key("guest owner"), keys=keys, policy=policy, nonce=bytes(16), iv=bytes(16)
+        )
+        found = LaunchSession.prepared(pdh, tik=TIK, session=made, digests=self.expected)
+        if self.owner is None:
+            return found
+        owner = ec_key(self.owner).public_key()
+        return replace(found, owner=owner.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+    @property
+    def vendor(self) -> bytes:
+        """ASK and ARK."""
+        return b"".join(self.case.certificates()[4:])
+
+    @property
+    def raw(self) -> bytes:
+        """The evidence that the host gives."""
+        said = LaunchMeasure(measure=bytes(32), nonce=MNONCE, api=self.api, build=self.build)
+        measure = said.mac(self.tik, policy=self.policy, digest=self.digest) + MNONCE
+        chain = b"".join(self.case.certificates()[: None if self.own_chain else 4])
+        return pack_evidence(
+            chain,
+            api=self.api,
+            build=self.build if self.said_build is None else self.said_build,
+            policy=self.policy if self.said_policy is None else self.said_policy,
+            measure=measure,
+        )

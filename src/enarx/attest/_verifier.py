@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from enarx.attest import cmw
 from enarx.attest.anchors import TrustAnchors
@@ -18,6 +18,9 @@ from enarx.attest.collateral import Collateral
 from enarx.attest.errors import MalformedEvidence
 from enarx.attest.policy import AuthenticityOnly, Policy
 from enarx.attest.tee import Context, TeeVerifier
+
+if TYPE_CHECKING:
+    from enarx.attest.sev import LaunchSession
 
 MAX_EVIDENCE_BYTES: Final = 1024 * 1024
 """Quotes have 1 to 12 KiB; evidence with event logs a few hundred."""
@@ -57,7 +60,13 @@ class Verifier:
         self._cache = cache
 
     def verify(
-        self, evidence: bytes, *, collateral: Collateral, binding: bytes | AnyBinding, now: datetime
+        self,
+        evidence: bytes,
+        *,
+        collateral: Collateral,
+        binding: bytes | AnyBinding,
+        now: datetime,
+        launch: LaunchSession | None = None,
     ) -> Claims:
         """Give what ``evidence`` proves at ``now``.
 
@@ -67,6 +76,8 @@ class Verifier:
         3. Verify signatures, chain to a pinned root, revocation and freshness.
         4. Compare report data with ``binding``: every byte, in constant time.
         5. Appraise by the policy.
+
+        ``launch``: the owner's session of SEV and SEV-ES, without which their evidence is refused.
 
         Raises ``Malformed`` (1, 2), ``EvidenceRejected`` (3, 4), ``CollateralMissing`` (3), ``PolicyDenied``
         (5).
@@ -82,6 +93,7 @@ class Verifier:
             now=now,
             cache=self._cache if self._cache is not None else Cache(),
             ledger=ledger,
+            launch=launch,
         )
         verified: Verified = tee.verify(parsed, context)  # 3
         if isinstance(binding, AnyBinding):  # 4

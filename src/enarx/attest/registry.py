@@ -8,13 +8,14 @@ from typing import Final
 
 from enarx.attest.errors import PolicyError
 from enarx.attest.nitro import VERIFIER as NITRO
+from enarx.attest.sev import VERIFIER as SEV
 from enarx.attest.sgx import VERIFIER as SGX
 from enarx.attest.snp import VERIFIER as SNP
 from enarx.attest.tdx import VERIFIER as TDX
 from enarx.attest.tee import TeeVerifier
 from enarx.attest.tpm import VERIFIER as TPM
 
-_VERIFIERS: Final[tuple[TeeVerifier, ...]] = (SNP, SGX, TDX, NITRO, TPM)
+_VERIFIERS: Final[tuple[TeeVerifier, ...]] = (SNP, SEV, SGX, TDX, NITRO, TPM)
 
 BUILTIN: Final[Mapping[str, TeeVerifier]] = {verifier.name: verifier for verifier in _VERIFIERS}
 """By name."""

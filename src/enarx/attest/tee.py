@@ -35,8 +35,8 @@ class Context:
     """What only who prepared the launch knows: SEV and SEV-ES cannot be judged without it, others ignore it."""
 
     def load_key(self, spki: bytes) -> PublicKey:
-        """As ``x509.load_public_key``, from memory if it was loaded before."""
-        return self.cache.remember(load_public_key, spki)
+        """As ``x509.load_public_key``, from memory if it was loaded before; those of the roots were."""
+        return self.anchors.keys.get(spki) or self.cache.remember(load_public_key, spki)
 
     def is_signed(self, spki: bytes, algorithm: SignatureAlgorithm, signature: bytes, signed: bytes) -> bool:
         """As ``x509.signed_by``, from memory if it was computed before."""

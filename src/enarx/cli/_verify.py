@@ -27,6 +27,7 @@ from enarx.attest import (
 )
 from enarx.attest.registry import BUILTIN, select
 from enarx.attest.results import checks_document, claims_document
+from enarx.attest.sev import LaunchSession, parse_session
 from enarx.attest.tee import TeeVerifier
 from enarx.cli._exit import ExitCode
 from enarx.cli._files import load_anchors, load_collateral, read
@@ -122,10 +123,11 @@ def judge(
     collateral: Collateral,
     at: datetime,
     binding: bytes | AnyBinding,
+    launch: LaunchSession | None = None,
 ) -> Verdict:
     """Verify one piece of evidence and put the outcome into words."""
     try:
-        claims = verifier.verify(evidence, collateral=collateral, binding=binding, now=at)
+        claims = verifier.verify(evidence, collateral=collateral, binding=binding, now=at, launch=launch)
     except PolicyDenied as error:
         return _failed(file, ExitCode.REFUSED, "refused", error, error.checks, error.failures)
     except EvidenceRejected as error:
@@ -204,6 +206,13 @@ def enabled(names: tuple[str, ...]) -> tuple[TeeVerifier, ...]:
     help="What the evidence must be bound to, every byte of it.",
 )
 @root_option
+@click.option(
+    "--sev-session",
+    "session_path",
+    type=click.Path(path_type=Path),
+    metavar="F",
+    help="How you launched the guest: needed for evidence of SEV and SEV-ES (docs/spec/sev-evidence.md).",
+)
 @click.option("--authenticity-only", is_flag=True, help="Succeed without a policy: genuine is enough.")
 @click.option(
     "--explain", "explained", is_flag=True, help="List every check, and the fields that no rule looked at."
@@ -225,6 +234,7 @@ def verify(
     at: datetime | None,
     binding: bytes | AnyBinding | None,
     roots: tuple[Path, ...],
+    session_path: Path | None,
     authenticity_only: bool,
     explained: bool,
     manifest: Path | None,
@@ -234,6 +244,7 @@ def verify(
     Works offline: certificates, revocation lists and other collateral are given with --collateral. Without
     --policy nothing is appraised, and the exit code is 1 unless --authenticity-only says that this is meant. With
     a policy the evidence must be bound to your challenge: --report-data says what that is; "any" leaves it out.
+    Evidence of SEV is bound to the session that you name with --sev-session.
 
     \b
     Examples:
@@ -260,8 +271,11 @@ def verify(
     anchors: TrustAnchors = load_anchors(roots)
     verifier = Verifier(tees=chosen, anchors=anchors, policy=policy, cache=Cache())
     collateral = load_collateral(collateral_paths)
+    launch = parse_session(read(session_path)) if session_path else None
+    if binding is None and launch is not None:
+        binding = launch.binding
     when, bound = at or datetime.now(UTC), ANY if binding is None else binding
-    verdicts = [judge(str(file), read(file), verifier, collateral, when, bound) for file in files]
+    verdicts = [judge(str(file), read(file), verifier, collateral, when, bound, launch) for file in files]
     if policy_path and binding is None:
         verdicts = [_unbound(verdict) for verdict in verdicts]
     code = max((verdict.code for verdict in verdicts), default=ExitCode.DONE)

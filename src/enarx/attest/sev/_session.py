@@ -83,7 +83,12 @@ def prepare_session(
     master = _derive(owner.exchange(ec.ECDH(), pdh), "sev-master-secret", nonce)
     wrapped = _aes_ctr(_derive(master, "sev-kek"), iv, keys.tek + keys.tik)
     wrap_mac = _mac(_derive(master, "sev-kik"), wrapped)
-    return nonce + wrapped + iv + wrap_mac + _mac(keys.tik, policy)
+    return nonce + wrapped + iv + wrap_mac + policy_mac(keys.tik, policy)
+
+
+def policy_mac(tik: bytes, policy: bytes) -> bytes:
+    """The last 32 bytes of a session buffer, by which the platform knows the owner's policy."""
+    return _mac(tik, policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +115,16 @@ class LaunchMeasure:
                 f"expected at least {'.'.join(map(str, minimum))} and api {policy[2]}.{policy[3]}",
                 hint="update the firmware of the platform",
             )
-        said = _MEASURE + bytes((*self.api, self.build)) + policy + digest + self.nonce
-        if not hmac.compare_digest(_mac(tik, said), self.measure):
+        if not hmac.compare_digest(self.mac(tik, policy=policy, digest=digest), self.measure):
             raise LaunchRefused(
                 "launch measure is not that of the expected digest, policy and firmware",
                 hint="compare the firmware image, kernel, number of processors and policy with `enarx measure`",
             )
         return VerifiedLaunch(measure=self.measure)
+
+    def mac(self, tik: bytes, *, policy: bytes, digest: bytes) -> bytes:
+        """What ``measure`` is if the guest was launched by ``policy`` and with ``digest``."""
+        return _mac(tik, _MEASURE + bytes((*self.api, self.build)) + policy + digest + self.nonce)
 
 
 def parse_launch_measure(blob: bytes, *, api: tuple[int, int], build: int) -> LaunchMeasure:

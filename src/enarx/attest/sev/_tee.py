@@ -1,0 +1,33 @@
+"""SEV and SEV-ES as one of the kinds of evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from enarx.attest.claims import Tee, Verified
+from enarx.attest.policy import TeeRules
+from enarx.attest.sev._evidence import HEAD, LaunchEvidence, parse_evidence
+from enarx.attest.sev._policy import SevRules
+from enarx.attest.sev._verify import verify
+from enarx.attest.tee import Context, TeeVerifier
+
+
+class _Sev:
+    name = "sev"
+    rules: Mapping[Tee, type[TeeRules]] = {Tee.SEV: SevRules, Tee.SEV_ES: SevRules}
+
+    def recognise(self, data: bytes) -> bool:
+        """An array that begins with the name of our form."""
+        return data.startswith(HEAD)
+
+    def parse(self, data: bytes) -> LaunchEvidence:
+        """Read launch evidence."""
+        return parse_evidence(data)
+
+    def verify(self, evidence: LaunchEvidence, context: Context) -> Verified:
+        """Verify it; the steps are in ``_verify``."""
+        return verify(evidence, context)
+
+
+VERIFIER: Final[TeeVerifier] = _Sev()
