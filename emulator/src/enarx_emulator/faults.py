@@ -10,7 +10,12 @@ from typing import Final
 
 from enarx_emulator.errors import EmulatorError
 
-MODULES: Final = ("enarx_emulator.amd.faults", "enarx_emulator.intel.faults", "enarx_emulator.ibm.faults")
+MODULES: Final = (
+    "enarx_emulator.amd.faults",
+    "enarx_emulator.intel.faults",
+    "enarx_emulator.ibm.faults",
+    "enarx_emulator.tsm",
+)
 """Each has a tuple ``FAULTS``."""
 
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from enarx.tcb.wire import Value
 from enarx_emulator.seed import Seed
-from enarx_emulator.tsm import Tree
+from enarx_emulator.tree import Tree
 
 KINDS: Final = ("sev", "sev-es", "snp", "sgx", "tdx", "pef")
 """Every kind of machine there is."""
