@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import NameOID
 from tests.forge.pki import Cert, ec_key
 
 from enarx.attest import Collateral, Document, Kind, TrustAnchors, Vendor
@@ -22,7 +17,14 @@ from enarx.attest.dcap._enclave import ENCLAVE_REPORT
 from enarx.attest.dcap._pck import SGX_EXTENSION
 from enarx.attest.dcap._quote import INTEL_QE_VENDOR_ID
 from enarx.attest.tdx._body import TD_REPORT_1_0, TD_REPORT_1_5
-from enarx.tcb.wire import Layout
+from enarx_emulator.intel import documents, quote
+from enarx_emulator.intel import pck as encoding
+from enarx_emulator.intel._structures import fill
+from enarx_emulator.intel.documents import sign
+from enarx_emulator.intel.pck import item as item
+from enarx_emulator.intel.pck import pem as pem
+from enarx_emulator.intel.pck import point
+from enarx_emulator.intel.pck import tlv as tlv
 
 FMSPC = bytes.fromhex("00a06d080000")
 PCE_ID = bytes(2)
@@ -36,21 +38,14 @@ MRTD = bytes(range(1, 49))
 REPORT_DATA = bytes(range(0x80, 0xC0))
 QE_MRSIGNER = bytes(range(0x21, 0x41))
 AUTH_DATA = bytes(range(32))
+LEVEL_DATE = "2024-03-13T00:00:00Z"
 
 P256 = ec.SECP256R1
 
 
 def intel_name(common_name: str) -> x509.Name:
     """A name as Intel writes it."""
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Intel Corporation"),
-            x509.NameAttribute(NameOID.LOCALITY_NAME, "Santa Clara"),
-            x509.NameAttribute(NameOID.STATE_OR_PROVINCE_NAME, "CA"),
-            x509.NameAttribute(NameOID.COUNTRY_NAME, "US"),
-        ]
-    )
+    return encoding.intel_name(common_name, organization="Intel Corporation")
 
 
 def root(**changes: Any) -> Cert:
@@ -102,32 +97,11 @@ def tcb_signing(issuer: Cert | None = None, **changes: Any) -> Cert:
 # DER
 
 
-def tlv(tag: int, *contents: bytes) -> bytes:
-    """One element of DER."""
-    value = b"".join(contents)
-    size = len(value)
-    if size < 0x80:
-        return bytes([tag, size]) + value
-    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes([tag, 0x80 | len(length)]) + length + value
-
-
-def der_integer(value: int) -> bytes:
-    """INTEGER."""
-    return tlv(2, value.to_bytes(value.bit_length() // 8 + 1, "big"))
-
-
-def item(suffix: bytes, value: bytes) -> bytes:
-    """One pair of the SGX extension: OID under 1.2.840.113741.1.13.1, and a value."""
-    return tlv(0x30, tlv(6, bytes.fromhex("2a864886f84d010d01") + suffix), value)
-
-
 def tcb_items(
     components: bytes = COMPONENTS, pce_svn: int = PCE_SVN, cpu_svn: bytes = COMPONENTS
 ) -> list[bytes]:
     """The eighteen parts of the TCB."""
-    parts = [item(bytes([2, at]), der_integer(svn)) for at, svn in enumerate(components, 1)]
-    return [*parts, item(b"\x02\x11", der_integer(pce_svn)), item(b"\x02\x12", tlv(4, cpu_svn))]
+    return encoding.tcb_items(components, pce_svn, cpu_svn)
 
 
 def sgx_items(
@@ -142,18 +116,15 @@ def sgx_items(
     **tcb_changes: Any,
 ) -> list[bytes]:
     """The parts of the SGX extension; without ``instance`` those of a single-package platform."""
-    made = [
-        item(b"\x01", tlv(4, ppid)),
-        item(b"\x02", tlv(0x30, *(tcb if tcb is not None else tcb_items(**tcb_changes)))),
-        item(b"\x03", tlv(4, pce_id)),
-        item(b"\x04", tlv(4, fmspc)),
-        item(b"\x05", tlv(0x0A, bytes([sgx_type]))),
-    ]
-    if instance is not None:
-        flags = bits if bits is not None else {1: True, 2: True, 3: True}
-        values = [item(bytes([7, at]), tlv(1, b"\xff" if bit else b"\x00")) for at, bit in flags.items()]
-        made += [item(b"\x06", tlv(4, instance)), item(b"\x07", tlv(0x30, *values))]
-    return made
+    return encoding.sgx_items(
+        fmspc=fmspc,
+        pce_id=pce_id,
+        ppid=ppid,
+        sgx_type=sgx_type,
+        tcb=tcb if tcb is not None else tcb_items(**tcb_changes),
+        instance=instance,
+        bits=bits if bits is not None else {1: True, 2: True, 3: True},
+    )
 
 
 def sgx_extension(**changes: Any) -> bytes:
@@ -173,112 +144,67 @@ def tcb_level(
     version: int = 3,
 ) -> dict[str, Any]:
     """One level of a TCB info; ``tdx=None`` for SGX."""
-    tcb: dict[str, Any]
-    if version == 2:
-        tcb = {f"sgxtcbcomp{at:02}svn": svn for at, svn in enumerate(sgx, 1)}
-    else:
-        tcb = {"sgxtcbcomponents": [{"svn": svn} for svn in sgx]}
-    tcb["pcesvn"] = pce_svn
-    if tdx is not None:
-        tcb["tdxtcbcomponents"] = [{"svn": svn, "category": "OS/VMM"} for svn in tdx]
-    made = {"tcb": tcb, "tcbDate": "2024-03-13T00:00:00Z", "tcbStatus": status}
-    return made if advisories is None else {**made, "advisoryIDs": advisories}
+    return documents.tcb_level(
+        sgx=sgx,
+        pce_svn=pce_svn,
+        tdx=tdx,
+        status=status,
+        date=LEVEL_DATE,
+        advisories=advisories,
+        version=version,
+    )
 
 
 def svn_level(isv_svn: int, status: str = "UpToDate", advisories: list[str] | None = None) -> dict[str, Any]:
     """One level of an enclave or a module."""
-    made = {"tcb": {"isvsvn": isv_svn}, "tcbDate": "2024-03-13T00:00:00Z", "tcbStatus": status}
-    return made if advisories is None else {**made, "advisoryIDs": advisories}
+    return documents.svn_level(isv_svn, status=status, date=LEVEL_DATE, advisories=advisories)
 
 
 def module(id: str | None = "TDX_01", *levels: dict[str, Any], **changes: Any) -> dict[str, Any]:  # noqa: A002
     """A TDX module's identity; without ``id`` the one of version 0."""
-    made = {"mrsigner": "00" * 48, "attributes": "00" * 8, "attributesMask": "FF" * 8}
-    if id is not None:
-        made |= {"id": id, "tcbLevels": list(levels) or [svn_level(6)]}  # type: ignore[dict-item]
-    return {**made, **changes}
+    return {**documents.tdx_module(id=id, levels=list(levels) or [svn_level(6)]), **changes}
 
 
-DATES = {"issueDate": "2024-12-20T00:00:00Z", "nextUpdate": "2025-01-19T00:00:00Z"}
+ISSUED = datetime(2024, 12, 20, tzinfo=UTC)
+DATES = documents.validity(ISSUED)
 
 
 def tcb_info(tee: str, *levels: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """The body of a TCB info."""
-    made: dict[str, Any] = {
-        "id": tee,
-        "version": 3,
-        **DATES,
-        "fmspc": FMSPC.hex().upper(),
-        "pceId": PCE_ID.hex(),
-        "tcbType": 0,
-        "tcbEvaluationDataNumber": 17,
-    }
-    if tee == "TDX":
-        made |= {"tdxModule": module(None), "tdxModuleIdentities": [module()]}
-    default = tcb_level(tdx=TEE_TCB_SVN if tee == "TDX" else None)
-    made |= {"tcbLevels": list(levels) or [default], **changes}
-    return {name: value for name, value in made.items() if value is not None}
+    is_tdx = tee == "TDX"
+    made = documents.tcb_info(
+        tee,
+        fmspc=FMSPC,
+        pce_id=PCE_ID,
+        evaluation_number=17,
+        issued=ISSUED,
+        levels=list(levels) or [tcb_level(tdx=TEE_TCB_SVN if is_tdx else None)],
+        module=module(None) if is_tdx else None,
+        modules=[module()] if is_tdx else (),
+    )
+    return {name: value for name, value in {**made, **changes}.items() if value is not None}
 
 
 def qe_identity(tee: str, *levels: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """The body of a quoting enclave's identity."""
-    made = {
-        "id": "QE" if tee == "SGX" else "TD_QE",
-        "version": 2,
-        **DATES,
-        "tcbEvaluationDataNumber": 17,
-        "miscselect": "00000000",
-        "miscselectMask": "FFFFFFFF",
-        "attributes": "11" + "00" * 15,
-        "attributesMask": "FBFFFFFFFFFFFFFF0000000000000000",
-        "mrsigner": QE_MRSIGNER.hex().upper(),
-        "isvprodid": 1 if tee == "SGX" else 2,
-        "tcbLevels": list(levels) or [svn_level(4)],
-        **changes,
-    }
-    return {name: value for name, value in made.items() if value is not None}
-
-
-def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
-    """r and s, 32 bytes each."""
-    r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
-    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+    made = documents.enclave_identity(
+        "QE" if tee == "SGX" else "TD_QE",
+        mrsigner=QE_MRSIGNER,
+        isv_prod_id=1 if tee == "SGX" else 2,
+        evaluation_number=17,
+        issued=ISSUED,
+        levels=list(levels) or [svn_level(4)],
+    )
+    return {name: value for name, value in {**made, **changes}.items() if value is not None}
 
 
 def document(name: str, body: dict[str, Any] | bytes, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
     """A document as the service sends it."""
-    raw = body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()
-    signature = sign(key or ec_key("tcb signing", P256), raw)
-    return b'{"' + name.encode() + b'":' + raw + b',"signature":"' + signature.hex().encode() + b'"}'
+    raw = body if isinstance(body, bytes) else documents.body_bytes(body)
+    return documents.document(name, raw, key or ec_key("tcb signing", P256))
 
 
 # Quotes
-
-
-def fill(layout: Layout, values: Mapping[str, int | bytes]) -> bytearray:
-    """A structure from its fields: numbers are little endian, short bytes are padded."""
-    raw = bytearray(layout.size)
-    for name, value in values.items():
-        at = layout.fields[name]
-        whole = value.to_bytes(len(at), "little") if isinstance(value, int) else value.ljust(len(at), b"\0")
-        assert len(whole) == len(at), name
-        raw[at.start : at.stop] = whole
-    return raw
-
-
-def point(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """x and y."""
-    return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
-
-
-def pem(*ders: bytes) -> bytes:
-    """Certificates in PEM, as the quoting enclave is given them."""
-    blocks = []
-    for der in ders:
-        text = base64.b64encode(der)
-        lines = b"\n".join(text[at : at + 64] for at in range(0, len(text), 64))
-        blocks.append(b"-----BEGIN CERTIFICATE-----\n" + lines + b"\n-----END CERTIFICATE-----\n")
-    return b"".join(blocks)
 
 
 _ENCLAVE: Mapping[str, int | bytes] = {
@@ -345,13 +271,8 @@ class Forged:
         for at, bits in self.unsigned_change.items():
             signed[at] ^= bits
         key = self.attestation_point or point(self.attestation_key)
-        certified = self._certified(key)
-        if self.version > 3:
-            certified = (
-                self.outer_type.to_bytes(2, "little") + len(certified).to_bytes(4, "little") + certified
-            )
-        data = signature + key + certified
-        return bytes(signed) + len(data).to_bytes(4, "little") + data + self.trailing
+        made = quote.quote(bytes(signed), signature, key, self._certified(key), outer_kind=self.outer_type)
+        return made + self.trailing
 
     def _signed(self) -> bytes:
         body_type = self.body_type or (1 if self.tee == "SGX" else 2)
@@ -359,26 +280,12 @@ class Forged:
         if self.raw_body is not None:
             body = self.raw_body
         elif self.tee == "SGX":
-            body = bytes(fill(ENCLAVE_REPORT, {**_ENCLAVE, **self.body}))
+            body = fill(ENCLAVE_REPORT, {**_ENCLAVE, **self.body})
         else:
             late = {"tee_tcb_svn2": self.body.get("tee_tcb_svn", TEE_TCB_SVN)} if body_type == 3 else {}
-            body = bytes(
-                fill(TD_REPORT_1_5 if body_type == 3 else TD_REPORT_1_0, {**_TD, **late, **self.body})
-            )
-        head = b"".join(
-            [
-                self.version.to_bytes(2, "little"),
-                self.key_type.to_bytes(2, "little"),
-                tee_type.to_bytes(4, "little"),
-                bytes(4),
-                self.vendor_id,
-                bytes(20),
-            ]
-        )
-        if self.version >= 5:
-            size = self.body_size if self.body_size is not None else len(body)
-            head += body_type.to_bytes(2, "little") + size.to_bytes(4, "little")
-        return head + body
+            body = fill(TD_REPORT_1_5 if body_type == 3 else TD_REPORT_1_0, {**_TD, **late, **self.body})
+        head = quote.header(self.version, tee_type, key_type=self.key_type, vendor_id=self.vendor_id)
+        return quote.signed_part(head, body, body_type=body_type, body_size=self.body_size)
 
     def _certified(self, key: bytes) -> bytes:
         digest = hashlib.sha256(key + self.auth_data).digest() + bytes(32)
@@ -391,24 +298,14 @@ class Forged:
             "isv_svn": 4,
             "report_data": self.qe_report_data or digest,
         }
-        report = bytes(fill(ENCLAVE_REPORT, {**defaults, **self.qe}))
+        report = fill(ENCLAVE_REPORT, {**defaults, **self.qe})
         leaf = self.chain[0].key
         assert isinstance(leaf, ec.EllipticCurvePrivateKey)
         signature = self.qe_signature or sign(self.qe_signer or leaf, report)
         given = (
             self.certification if self.certification is not None else pem(*(one.der for one in self.chain))
         )
-        return b"".join(
-            [
-                report,
-                signature,
-                len(self.auth_data).to_bytes(2, "little"),
-                self.auth_data,
-                self.certification_type.to_bytes(2, "little"),
-                len(given).to_bytes(4, "little"),
-                given,
-            ]
-        )
+        return quote.certified(report, signature, self.auth_data, given, kind=self.certification_type)
 
 
 @dataclass(frozen=True, kw_only=True)
