@@ -1,4 +1,7 @@
-"""What an enclave sees of its TEE through Gramine: ``/dev/attestation`` (Gramine, "Attestation and Secret Provisioning")."""
+"""What an enclave sees of its TEE through Gramine, in ``/dev/attestation``.
+
+Source: Gramine, "Attestation and Secret Provisioning".
+"""
 
 from __future__ import annotations
 
