@@ -17,6 +17,7 @@ import sys
 sys.path[:] = [*sys.path, *sys.argv[1:3]]
 import importlib, pkgutil
 import enarx.attest
+sys.modules["enarx.attest.fetch"] = None  # whoever imports it fails
 for module in pkgutil.walk_packages(enarx.attest.__path__, "enarx.attest."):
     if not module.name.startswith("enarx.attest.fetch"):
         importlib.import_module(module.name)
@@ -89,6 +90,15 @@ def test_attest_needs_nothing_else(dependencies: Path) -> None:
     modules = loaded(ROOT / "src", dependencies)
     assert "enarx.attest" in modules
     assert strangers(modules) == set()
+
+
+@pytest.mark.parametrize("line", ["import enarx.attest.fetch", "from enarx.attest.fetch import Client"])
+def test_verification_that_fetches_is_found(tmp_path: Path, dependencies: Path, line: str) -> None:
+    spoilt = Path(shutil.copytree(ROOT / "src", tmp_path / "src"))
+    with (spoilt / "enarx/attest/claims.py").open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(ImportError, match="fetch"):
+        loaded(spoilt, dependencies)
 
 
 @pytest.mark.parametrize("module", ["click", "wasmtime", "OpenSSL", "pytest"])
