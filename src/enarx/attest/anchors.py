@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from importlib.resources import files
 from typing import Final, Self
 
 from enarx.attest.errors import MalformedCollateral
-from enarx.attest.x509 import Certificate, load_public_key, parse_certificate
+from enarx.attest.x509 import Certificate, PublicKey, load_public_key, parse_certificate
 
 
 class Vendor(Enum):
@@ -41,6 +41,8 @@ class Anchor:
     """``None``: named by the caller, who answers for what it vouches for."""
     is_vendor: bool
     """Pinned here, as opposed to passed in by the caller."""
+    key: PublicKey = field(repr=False, compare=False)
+    """What ``spki`` says, loaded."""
 
     @property
     def spki_sha256(self) -> bytes:
@@ -123,6 +125,17 @@ class TrustAnchors:
     """The roots that one verification may end in. An empty set verifies nothing."""
 
     anchors: tuple[Anchor, ...]
+    keys: Mapping[bytes, PublicKey] = field(init=False, repr=False, compare=False)
+    """The roots' keys by SubjectPublicKeyInfo."""
+    _of: Mapping[Vendor, tuple[Anchor, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_vendor = {
+            vendor: tuple(anchor for anchor in self.anchors if anchor.vendor in (vendor, None))
+            for vendor in Vendor
+        }
+        object.__setattr__(self, "keys", {anchor.spki: anchor.key for anchor in self.anchors})
+        object.__setattr__(self, "_of", by_vendor)
 
     @classmethod
     def none(cls) -> Self:
@@ -140,7 +153,7 @@ class TrustAnchors:
 
     def of(self, vendor: Vendor) -> tuple[Anchor, ...]:
         """The roots that may vouch for evidence of ``vendor``."""
-        return tuple(anchor for anchor in self.anchors if anchor.vendor in (vendor, None))
+        return self._of[vendor]
 
     def find(self, vendor: Vendor, spki: bytes) -> Anchor | None:
         """The root of ``vendor`` with exactly this key, or nothing."""
@@ -180,5 +193,5 @@ def _anchor(root: bytes, *, name: str, vendor: Vendor | None, is_vendor: bool) -
             raise
         certificate = None  # DER without a label may also be a bare public key
     spki = certificate.spki if certificate else der
-    load_public_key(spki)
-    return Anchor(name=name, spki=spki, certificate=certificate, vendor=vendor, is_vendor=is_vendor)
+    key = load_public_key(spki)
+    return Anchor(name=name, spki=spki, certificate=certificate, vendor=vendor, is_vendor=is_vendor, key=key)

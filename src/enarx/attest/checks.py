@@ -60,6 +60,7 @@ class Check(NamedTuple):
         return f"{subject + ' is ' if subject else ''}{show(self.found)}, expected {show(self.expected)}"
 
 
+_new: Final = tuple.__new__
 _PASSED: Final = Outcome.PASSED
 _FAILED: Final = Outcome.FAILED
 
@@ -80,7 +81,7 @@ class Ledger:
         """Record the check. Raises ``EvidenceRejected`` unless ``ok``."""
         outcome = _PASSED if ok else _FAILED  # not by way of judge: a verdict has dozens of these
         names = (field,) if type(field) is str else field
-        self._checks.append(tuple.__new__(Check, (name, outcome, names, expected, found, advice)))
+        self._checks.append(_new(Check, (name, outcome, names, expected, found, advice)))
         if not ok:
             raise EvidenceRejected(self._checks[-1], self._checks)
 

@@ -63,11 +63,6 @@ class Der:
             name, outer = f"{outer._name}.{name}", outer._outer
         return MalformedCollateral(f"{name}: {why} at {self._at:#x}")
 
-    @property
-    def offset(self) -> int:
-        """How many bytes were taken."""
-        return self._at
-
     def more(self) -> bool:
         """Say whether an element is left."""
         return self._at < self._end
@@ -92,10 +87,11 @@ class Der:
             at += count
             if length < 0x80 or length >> (8 * (count - 1)) == 0:
                 raise self.bad("a length that is not the shortest")
-        if length > self._end - at:
+        end = at + length
+        if end > self._end:
             raise self.bad(f"an element of {length} bytes where {self._end - at} are left")
-        self._at = at + length
-        return tag, data[at : at + length], data[start : self._at]
+        self._at = end
+        return tag, data[at:end], data[start:end]
 
     def take(self, tag: int, field: str) -> bytes:
         """Take the value of one element that must have ``tag``."""
@@ -194,13 +190,14 @@ def elements(data: bytes, *, name: str) -> list[tuple[int, bytes]]:
         start = at + 2
         if start <= end and data[at + 1] < 0x80 and data[at] & 0x1F != 0x1F:  # most are short
             stop = start + data[at + 1]
-            if stop <= end:
-                found.append((data[at], data[start:stop]))
-                at = stop
-                continue
-        rest = Der(data[at:], name=name)
-        found.append(rest.any()[:2])
-        at += rest.offset
+            found.append((data[at], data[start:stop]))
+            at = stop
+        else:
+            tag, value, whole = Der(data[at:], name=name).any()
+            found.append((tag, value))
+            at += len(whole)
+    if at != end:
+        raise MalformedCollateral(f"{name}: an element is cut short")
     return found
 
 

@@ -52,6 +52,7 @@ class SignatureAlgorithm(Enum):
     RSA_PKCS1_SHA512 = bytes.fromhex("300d06092a864886f70d01010d0500")
 
 
+_ALGORITHMS: Final[Mapping[bytes, SignatureAlgorithm]] = {one.value: one for one in SignatureAlgorithm}
 _SHA256, _SHA384, _SHA512 = hashes.SHA256(), hashes.SHA384(), hashes.SHA512()
 _PSS_SHA384 = padding.PSS(mgf=padding.MGF1(_SHA384), salt_length=_SHA384.digest_size)
 
@@ -77,9 +78,12 @@ class Extension:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Certificate:
-    """An X.509 v3 certificate (RFC 5280). Names are the DER that is compared; nothing here was verified."""
+    """An X.509 v3 certificate (RFC 5280). Names are the DER that is compared; nothing here was verified.
+
+    Two are equal if their DER is: all else follows from it.
+    """
 
     der: bytes
     tbs: bytes
@@ -111,6 +115,9 @@ class Certificate:
     def issuer_common_name(self) -> str:
         """The CN of the issuer, or empty."""
         return _common_name(self.issuer)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Certificate) and self.der == other.der
 
     def __hash__(self) -> int:
         return hash(self.der)
@@ -265,11 +272,10 @@ def _key_usage(extensions: Mapping[str, Extension]) -> int | None:
 
 
 def read_algorithm(at: Der) -> SignatureAlgorithm:
-    whole = at.any()[2]
-    try:
-        return SignatureAlgorithm(whole)
-    except ValueError:
-        raise at.bad("a signature algorithm that no vendor uses") from None
+    algorithm = _ALGORITHMS.get(at.any()[2])
+    if algorithm is None:
+        raise at.bad("a signature algorithm that no vendor uses")
+    return algorithm
 
 
 def _name(at: Der, field: str) -> bytes:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -279,26 +278,24 @@ class _Object:
         if "advisoryIDs" not in self._value:
             return ()
         found: list[object] = self.take("advisoryIDs", list)
-        if not all(type(one) is str for one in found):
+        if any(type(one) is not str for one in found):
             raise self.bad("advisoryIDs", found)
         return tuple(map(str, found))
 
     def components(self, name: str) -> bytes:
         """Sixteen SVNs: a list of objects."""
-        listed: list[Any] = self.take(name, list)
-        try:
-            objects = list(map(dict, listed))
-            svns = list(map(_SVN, objects))
-            unique = list(map(len, objects)) == list(map(len, listed))
-            kinds = ({*map(type, listed)}, {*map(type, svns)})
-            if len(svns) == 16 and unique and kinds == ({tuple}, {int}):
-                return bytes(svns)
-        except (KeyError, TypeError, ValueError):
-            pass
-        raise self.bad(name, listed)
-
-
-_SVN: Final = itemgetter("svn")
+        svns: list[int] = []
+        for one in self.take(name, list):
+            if type(one) is tuple and len(one) == 1:  # most say nothing else
+                member, svn = one[0]
+            else:
+                member, svn = "svn", _Object(one, f"{self._name}.{name}").take("svn", int)
+            if member != "svn" or type(svn) is not int or not 0 <= svn <= 255:
+                raise self.bad(name, one)
+            svns.append(svn)
+        if len(svns) != 16:
+            raise self.bad(name, svns)
+        return bytes(svns)
 
 
 def _validity(at: _Object) -> dict[str, Any]:

@@ -180,6 +180,8 @@ def _items(listed: _Item, arc: bytes, known: range, required: range) -> dict[int
 def _small(item: _Item, most: int, kind: int = Tag.INTEGER) -> int:
     tag, value = item
     number = int.from_bytes(value, "big", signed=True)
+    if tag == kind and len(value) == 1 and 0 <= number <= most:  # most are short
+        return number
     if tag != kind or not is_shortest_integer(value) or not 0 <= number <= most:
         raise MalformedCollateral(f"{_NAME}: {value.hex()} with tag {tag}, expected a number to {most}")
     return number

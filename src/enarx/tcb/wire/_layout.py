@@ -32,6 +32,6 @@ class Layout:
         if len(data) != self.size:
             raise Malformed(f"{self.name}: expected {self.size:#x} bytes, got {len(data):#x}")
         for gap in self.reserved:
-            if any(data[gap.start : gap.stop]):
+            if data.count(0, gap.start, gap.stop) != len(gap):
                 raise Malformed(f"{self.name}: reserved bytes {gap.start:#x}..{gap.stop:#x} are not zero")
         return {name: data[at.start : at.stop] for name, at in self.fields.items()}
