@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from enarx import __version__
+from enarx.attest._json import read_object
 from enarx.attest.checks import Check, Outcome
 from enarx.attest.claims import Claims
 from enarx.attest.errors import EvidenceRejected, MalformedEvidence, PolicyDenied
@@ -174,12 +175,12 @@ def verify_jwt(
     parts = token.split(".")
     if len(token) > MAX_TOKEN_BYTES or len(parts) != 3:
         raise MalformedEvidence("token: expected three parts of at most 256 KiB")
-    head = _object(_unbase64url(parts[0]))
+    head = read_object(_unbase64url(parts[0]), "token")
     name, _ = _algorithm(key)
     if head.get("alg") != name or "crit" in head:
         raise TokenRejected(f"token: algorithm is {head.get('alg')!r}, expected {name} and nothing critical")
     _verify(key, _unbase64url(parts[2]), f"{parts[0]}.{parts[1]}".encode())
-    return _checked(_object(_unbase64url(parts[1])), _unbase64url, now, max_age, nonce)
+    return _checked(read_object(_unbase64url(parts[1]), "token"), _unbase64url, now, max_age, nonce)
 
 
 def verify_cwt(
@@ -370,21 +371,6 @@ def _unbase64url(text: str) -> bytes:
     if _base64url(raw) != text:
         raise MalformedEvidence("token: not base64url without padding")
     return raw
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) != len(pairs):
-            raise MalformedEvidence("token: a key occurs twice")
-        return dict(pairs)
-
-    try:
-        found = json.loads(raw, object_pairs_hook=unique)
-    except (ValueError, RecursionError):
-        raise MalformedEvidence("token: not JSON") from None
-    if not isinstance(found, dict):
-        raise MalformedEvidence("token: not a JSON object")
-    return found
 
 
 def _cbor(raw: bytes) -> object:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import Final
 
+from enarx.attest.azure import VERIFIER as AZURE
+from enarx.attest.cca import VERIFIER as CCA
 from enarx.attest.errors import PolicyError
 from enarx.attest.nitro import VERIFIER as NITRO
 from enarx.attest.sev import VERIFIER as SEV
@@ -15,7 +17,7 @@ from enarx.attest.tdx import VERIFIER as TDX
 from enarx.attest.tee import TeeVerifier
 from enarx.attest.tpm import VERIFIER as TPM
 
-_VERIFIERS: Final[tuple[TeeVerifier, ...]] = (SNP, SEV, SGX, TDX, NITRO, TPM)
+_VERIFIERS: Final[tuple[TeeVerifier, ...]] = (SNP, SEV, SGX, TDX, NITRO, TPM, AZURE, CCA)
 
 BUILTIN: Final[Mapping[str, TeeVerifier]] = {verifier.name: verifier for verifier in _VERIFIERS}
 """By name."""

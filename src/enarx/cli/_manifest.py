@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,14 +17,15 @@ from enarx.attest import (
     Collateral,
     Policy,
     TrustAnchors,
+    Vendor,
     Verifier,
     explain,
 )
 from enarx.attest.material import recognise_collateral
 from enarx.attest.registry import BUILTIN
-from enarx.attest.snp import SnpDetail
 from enarx.cli._exit import ExitCode
 from enarx.cli._files import read
+from enarx.cli._manifest_fields import DOCUMENTS, different
 from enarx.cli._output import Output
 from enarx.cli._verify import Verdict, judge
 from enarx.tcb.errors import EnarxError, Malformed
@@ -32,13 +33,35 @@ from enarx.tcb.errors import EnarxError, Malformed
 EVIDENCE_ROLES: Final = ("report", "quote", "document", "token", "evidence")
 """The role of the file that is the evidence; all other files of a sample are tried as collateral."""
 
+ENROLLED: Final = {"cpak_public": Vendor.ARM_CCA}
+"""Roles of keys that a verifier of the sample was told to trust, and for whose evidence."""
+
+TIMELESS: Final = datetime(2025, 1, 1, tzinfo=UTC)
+"""When a sample is judged that says nothing of time."""
+
+_SNP: Final = """
+    revocation = "any"
+    signing_key = "any"
+    chip_hidden = "any"
+    vmpl = "any"
+    provisional_firmware = "any"
+"""
+_AZURE: Final = """
+    vtpm = { measurement = "any", selection = "any" }
+    vm = { secure_boot = "any" }
+"""
+
 STRICT: Final = {
-    "snp": """
-        revocation = "any"
-        signing_key = "any"
-        chip_hidden = "any"
-        vmpl = "any"
-        provisional_firmware = "any"
+    "snp": _SNP,
+    "azure-snp": _SNP + _AZURE,
+    "azure-tdx": _AZURE
+    + """
+        service_td = "any"
+        td_attributes = { sept_ve_disable = "any" }
+    """,
+    "cca": """
+        software_components = "any"
+        vendor_root = "any"
     """,
 }
 """What ``verdict_strict_policy`` of the manifest means, by section, beyond ``measurement = "any"`` and the defaults."""
@@ -112,7 +135,7 @@ def _judged(folder: Path, name: str, entry: Mapping[str, Any]) -> Row:
     expected = _expected(entry["expected"])
     role = next((role for role in EVIDENCE_ROLES if role in files), None)
     known = any(verifier.partition("-")[0] == entry["tech"] for verifier in BUILTIN)
-    if role is None or not expected or entry["verification_time"] is None or not known:
+    if role is None or not expected or not known:
         remark = "no verifier for it" if role and not known else "no evidence file"
         return Row(
             sample=name, expected=expected, found="not judged", agrees=True, verdict=None, remark=remark
@@ -120,11 +143,15 @@ def _judged(folder: Path, name: str, entry: Mapping[str, Any]) -> Row:
     latest = (entry.get("appraisals") or [{}])[-1]
     others = [path for other, path in files.items() if other != role and not other.startswith("negative")]
     others += [path for path in latest.get("collateral", {}).values() if isinstance(path, str)]
-    when = datetime.fromisoformat(latest.get("verification_time") or entry["verification_time"])
+    moment = latest.get("verification_time") or entry["verification_time"]
+    when = datetime.fromisoformat(moment) if moment else TIMELESS
     collateral = Collateral.none()
     for path in others:
         collateral |= _collateral(folder / path)
     anchors, evidence = TrustAnchors.vendor(), read(folder / files[role])
+    for enrolled, vendor in ENROLLED.items():
+        if enrolled in files:
+            anchors = anchors.adding(read(folder / files[enrolled]), name=f"{name} {enrolled}", vendor=vendor)
     verdict = _verdict(name, evidence, anchors, AuthenticityOnly(), collateral, when)
     tee = verdict.claims.tee.value if verdict.claims else ""
     remark = _different_fields(verdict.claims, entry["expected"]) if verdict.claims else ""
@@ -176,54 +203,6 @@ def _verdict(
 
 def _different_fields(claims: Claims, expected: Mapping[str, Any]) -> str:
     """Name the fields that are not what the manifest says, or nothing."""
-    read_fields = FIELDS.get(claims.tee.value)
-    if read_fields is None:
-        return ""
-    found = read_fields(claims)
-    wrong = [name for name, value in expected.get("fields", {}).items() if found.get(name, value) != value]
+    read_document = DOCUMENTS.get(claims.tee.value)
+    wrong = different(read_document(claims), expected) if read_document else []
     return f"fields differ: {', '.join(wrong)}" if wrong else ""
-
-
-def _snp_fields(claims: Claims) -> dict[str, object]:
-    detail = claims.detail
-    assert isinstance(detail, SnpDetail)  # noqa: S101 -- claims of SNP have it
-    report = detail.report
-    return {
-        "version": report.version,
-        "guest_svn": report.guest_svn,
-        "policy": hex(report.policy.value),
-        "vmpl": report.vmpl,
-        "sig_algo": 1,
-        "platform_info": hex(report.platform_info.value),
-        "key_info": hex(
-            report.author_key_en | report.mask_chip_key << 1 | (report.signing_key.value == "vlek") << 2
-        ),
-        "cpuid_fms": bytes(report.cpuid or (0, 0, 0)).hex(),
-        "current_ver": ".".join(map(str, report.current_version)),
-        "committed_ver": ".".join(map(str, report.committed_version)),
-        "launch_mit_vector": hex(report.launch_mit_vector or 0),
-        "current_mit_vector": hex(report.current_mit_vector or 0),
-        "mbz_violations": [],
-        **{name: getattr(report, name).hex() for name in _SNP_OCTETS},
-    }
-
-
-_SNP_OCTETS: Final = (
-    "family_id",
-    "image_id",
-    "report_data",
-    "measurement",
-    "host_data",
-    "id_key_digest",
-    "author_key_digest",
-    "report_id",
-    "report_id_ma",
-    "chip_id",
-    "current_tcb",
-    "reported_tcb",
-    "committed_tcb",
-    "launch_tcb",
-)
-
-FIELDS: Final[Mapping[str, Callable[[Claims], Mapping[str, object]]]] = {"snp": _snp_fields}
-"""How the manifest writes the fields of each kind of evidence."""
