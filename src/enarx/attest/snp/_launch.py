@@ -7,6 +7,7 @@ EC2 and GCE.
 from __future__ import annotations
 
 import hashlib
+import struct
 from enum import IntEnum
 from typing import Final
 
@@ -20,6 +21,8 @@ from enarx.attest.amd._vmsa import GuestFeatures, Vmm, svsm_vmsa_page
 DIGEST_BYTES: Final = 48
 VMSA_GPA: Final = 0xFFFFFFFFF000
 """The address under which the firmware measures every save area."""
+_PAGE_INFO: Final = struct.Struct("<48s48s8sQ")
+"""Digest so far, digest of the contents, what ``_info`` gives, address."""
 _BLANK: Final = {page: hashlib.sha384(page).digest() for page in (bytes(PAGE_BYTES), b"\xff" * PAGE_BYTES)}
 """Contents that firmware images are full of: recognised faster than hashed."""
 
@@ -45,7 +48,7 @@ class PageChain:
 
     def normal(self, gpa: int, data: bytes) -> None:
         """Measure contents and addresses of whole pages."""
-        digest, sha384, info = self.digest, hashlib.sha384, _info(PageType.NORMAL)
+        digest, sha384, pack, info = self.digest, hashlib.sha384, _PAGE_INFO.pack, _info(PageType.NORMAL)
         zero, ones = _BLANK  # names, since this is the loop in which all the time goes
         zero_digest, ones_digest = _BLANK.values()
         for at in range(0, len(data), PAGE_BYTES):
@@ -56,7 +59,7 @@ class PageChain:
                 contents = ones_digest
             else:
                 contents = sha384(page).digest()
-            digest = sha384(digest + contents + info + (gpa + at).to_bytes(8, "little")).digest()
+            digest = sha384(pack(digest, contents, info, gpa + at)).digest()
         self.digest = digest
 
     def vmsa(self, pages: tuple[bytes, ...]) -> None:
@@ -71,9 +74,7 @@ class PageChain:
             self._link(page_type, at, bytes(DIGEST_BYTES))
 
     def _link(self, page_type: PageType, gpa: int, contents: bytes) -> None:
-        self.digest = hashlib.sha384(
-            self.digest + contents + _info(page_type) + gpa.to_bytes(8, "little")
-        ).digest()
+        self.digest = hashlib.sha384(_PAGE_INFO.pack(self.digest, contents, _info(page_type), gpa)).digest()
 
 
 def snp_firmware_digest(firmware: SevFirmware) -> bytes:
