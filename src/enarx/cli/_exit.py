@@ -37,4 +37,5 @@ class ExitCode(IntEnum):
         134,
         "run: the workload trapped: an unreachable instruction, an access out of bounds, a division by zero.",
     )
+    STOPPED = 143, "deploy: the tenant stopped the workload."
     BROKEN_PIPE = 141, "Nobody reads standard output any more."

@@ -29,6 +29,7 @@ CODES = {
     Ending.STORAGE_LIMIT: ExitCode.STORAGE_LIMIT,
     Ending.THREAD_LIMIT: ExitCode.THREAD_LIMIT,
     Ending.TIME_LIMIT: ExitCode.TIME_LIMIT,
+    Ending.STOPPED: ExitCode.STOPPED,
     Ending.MALFORMED: ExitCode.MALFORMED,
     Ending.UNLINKABLE: ExitCode.UNRUNNABLE,
     Ending.UNSUPPORTED: ExitCode.UNRUNNABLE,

@@ -10,6 +10,7 @@ from typing import Final, Literal
 from enarx.tcb.errors import ProtocolViolation
 from enarx.tcb.sallyport import limits
 from enarx.tcb.sallyport.items import (
+    Admit,
     Changed,
     Compiled,
     Connect,
@@ -56,7 +57,8 @@ _NEXT: Final[Mapping[tuple[State, type[Item]], State]] = {
     (State.BOOTING, Ready): State.READY,
     (State.BOOTING, Exited): State.EXITED,  # it could not lock itself down
     (State.READY, Progress): State.READY,
-    (State.READY, Deliver): State.RUNNING,  # the one item here that the host sends
+    (State.READY, Deliver): State.RUNNING,  # this and the next are what the host sends
+    (State.READY, Admit): State.RUNNING,
     (State.RUNNING, Progress): State.RUNNING,
     (State.RUNNING, Listen): State.RUNNING,
     (State.RUNNING, Connect): State.RUNNING,
@@ -81,7 +83,7 @@ class Host:
         self._reports = limits.MAX_PROGRESS
         self._compiled = False
 
-    def deliver(self, item: Deliver) -> Deliver:
+    def deliver(self, item: Deliver | Admit) -> Deliver | Admit:
         """Note that ``item`` is being sent; the keep must be ready for it, and gets it once."""
         self._advance(item)
         return item
@@ -90,8 +92,8 @@ class Host:
         """Check ``item`` against the state and the owner's limits (4.4)."""
         if descriptors:
             raise ProtocolViolation(f"keep sent {descriptors} descriptors, which it never may")
-        if isinstance(item, Deliver):
-            raise ProtocolViolation("keep sent Deliver, which only the host may")
+        if isinstance(item, Deliver | Admit):
+            raise ProtocolViolation(f"keep sent {type(item).__name__}, which only the host may")
         self._advance(item)
         if isinstance(item, Listen | Connect):
             if item.request <= self._last_request:

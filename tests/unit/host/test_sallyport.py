@@ -9,6 +9,7 @@ from enarx.tcb.errors import ProtocolViolation
 from enarx.tcb.sallyport import limits
 from enarx.tcb.sallyport.items import (
     Accepted,
+    Admit,
     Changed,
     Closed,
     Compiled,
@@ -63,6 +64,7 @@ EVERYTHING: tuple[Item, ...] = (
     READY,
     *ALLOWED[State.RUNNING],
     DELIVERY,
+    Admit(),
     Opened(request=1, port=1),
     Refused(request=1, reason=Reason.LIMIT, detail=""),
     Accepted(request=1, stream=1, peer="x"),
@@ -88,6 +90,13 @@ def test_the_delivery_is_sent_once_and_not_too_early() -> None:
         host_in(State.BOOTING).deliver(DELIVERY)
     with pytest.raises(ProtocolViolation, match="RUNNING"):
         host_in(State.RUNNING).deliver(DELIVERY)
+
+
+def test_a_keep_is_given_to_a_tenant_or_gets_a_delivery_but_not_both() -> None:
+    host = host_in(State.READY)
+    host.deliver(Admit())
+    with pytest.raises(ProtocolViolation, match="RUNNING"):
+        host.deliver(DELIVERY)
 
 
 def test_a_keep_never_sends_descriptors() -> None:

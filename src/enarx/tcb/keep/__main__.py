@@ -1,10 +1,12 @@
-"""Where a process keep begins. The host starts it with its end of the channel as descriptor 3 and nothing else.
+"""Where a process keep begins. The host starts it with its end of the channel as descriptor 3 and nothing else; a
+platform that measured it gives it also its port, as descriptor 4.
 
 When it has loaded what every keep needs, it reads its launch line from the channel, words separated by spaces:
 
     --component=BYTES,FILES  the workload will be a WASI 0.2 component, whose files may be so large and so many
     --network                the workload will have sockets: load what they need while loading is still possible
     --require-sandbox        do not live with a layer of the sandbox missing
+    --attested               prove to a tenant what this is, and take the workload from no one else
     --serve                  be a fork server: make keeps on request (``zygote``)
 
 The options say what to have ready; none of them is needed for safety, and the delivery is judged by itself.
@@ -18,12 +20,13 @@ import socket
 from typing import Final
 
 from enarx.tcb.keep.boot import Keep
-from enarx.tcb.keep.confinement import confined_child
+from enarx.tcb.keep.confinement import Resident, confined_child
 from enarx.tcb.keep.lockdown import Profile, isolate
 from enarx.tcb.keep.runner import prepare
 from enarx.tcb.sallyport.socket_channel import SocketChannel
 
 CHANNEL_FD: Final = 3
+PORT_FD: Final = 4
 MAX_LAUNCH_LINE: Final = 256
 
 
@@ -38,10 +41,10 @@ def main() -> None:
         from enarx.tcb.keep.zygote import serve
 
         load()
-        serve(sock, runtime)
+        serve(sock, runtime, attested="--attested" in options)
         os._exit(0)
     profile, room = Profile.MODULE, {}
-    if "--network" in options:
+    if options.keys() & {"--network", "--attested"}:
         from enarx.tcb.keep.network import load
 
         load()
@@ -51,9 +54,13 @@ def main() -> None:
         profile = Profile.COMPONENT
         work_bytes, work_files = map(int, options["--component"].split(","))
         room = {"work_bytes": work_bytes, "work_files": work_files}
-    isolated = isolate(profile, **room)
-    keep = Keep(SocketChannel(sock), runtime, required="--require-sandbox" in options)
-    confined_child(keep, profile, isolated)
+    channel, required = SocketChannel(sock), "--require-sandbox" in options
+    keep: Resident = Keep(channel, runtime, required=required)
+    if "--attested" in options:
+        from enarx.tcb.keep.attested import AttestedKeep
+
+        keep = AttestedKeep(channel, PORT_FD, runtime, required=required)
+    confined_child(keep, profile, isolate(profile, **room))
 
 
 def _launch_line(sock: socket.socket) -> str:

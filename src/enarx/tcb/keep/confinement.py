@@ -15,9 +15,8 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
-from enarx.tcb.keep.boot import Keep
 from enarx.tcb.keep.lockdown import (
     Profile,
     Result,
@@ -34,7 +33,29 @@ NO_CHANCE: Final = 70
 """Exit status of a keep that failed to confine itself in an unforeseen way."""
 
 
-def become_keep(keep: Keep, profile: Profile, isolated: Sequence[Result], *, warm: bool = False) -> None:
+class Resident(Protocol):
+    """What lives in the process in the end."""
+
+    private_files: bool
+
+    @property
+    def required(self) -> bool:
+        """Whether a missing layer of the sandbox is an error."""
+
+    def descriptors(self) -> Sequence[int]:
+        """Give what must stay open."""
+
+    def refuse(self, missing: str) -> None:
+        """End before anything has begun."""
+
+    def rehearse(self) -> None:
+        """Be ready sooner."""
+
+    def serve(self) -> None:
+        """Live."""
+
+
+def become_keep(keep: Resident, profile: Profile, isolated: Sequence[Result], *, warm: bool = False) -> None:
     """Give up the rest, in the process that will be the keep, and live; never returns.
 
     ``isolated`` is what ``isolate`` gave. A keep that requires its whole sandbox refuses to live without; one
@@ -58,7 +79,7 @@ def become_keep(keep: Keep, profile: Profile, isolated: Sequence[Result], *, war
         os._exit(NO_CHANCE)
 
 
-def confined_child(keep: Keep, profile: Profile, isolated: Sequence[Result]) -> None:
+def confined_child(keep: Resident, profile: Profile, isolated: Sequence[Result]) -> None:
     """Fork a confined keep and end as it ends; never returns."""
     child = os.fork()
     if child == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enarx.tcb.errors import ProtocolViolation
-from enarx.tcb.sallyport.items import Connect, Deliver, Item, Listen, Opened, Refused
+from enarx.tcb.sallyport.items import Admit, Connect, Deliver, Item, Listen, Opened, Refused
 from enarx.tcb.sallyport.limits import MAX_DESCRIPTORS
 
 
@@ -43,6 +43,13 @@ class Guest:
         self._count("a delivery", descriptors, MAX_DESCRIPTORS if self._sockets else 0)
         self._delivered = True
         return item
+
+    def admitted(self, item: Item, descriptors: int) -> None:
+        """Check the admission (4.2), which an attested keep gets instead of a delivery, with the door beside it."""
+        if not isinstance(item, Admit) or self._delivered:
+            raise ProtocolViolation(f"host sent {type(item).__name__} where the admission is expected")
+        self._count("an admission", descriptors, 1 if self._sockets else 0)
+        self._delivered = True
 
     def answered(self, item: Item, descriptors: int) -> tuple[Listen | Connect, Opened | Refused]:
         """Match an answer with its request (4.3); each request is answered once."""

@@ -116,6 +116,11 @@ class Refused(Item):
     detail: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admit(Item):
+    """Serve a tenant: beside it travels the door, a socket from which each tenant's connection is taken."""
+
+
 # Streams of a keep that cannot be given sockets.
 
 
@@ -223,6 +228,7 @@ _TABLE: Final[Mapping[int, tuple[type[Item], Mapping[str, Check]]]] = {
     16: (Deliver, {"header": _anything, "size": _SIZE}),
     17: (Opened, {"request": _ID, "port": _PORT}),
     18: (Refused, {"request": _ID, "reason": _reason, "detail": _text(limits.MAX_TEXT, 0)}),
+    19: (Admit, {}),
     32: (Accepted, {"request": _ID, "stream": _ID, "peer": _NAME}),
     33: (Data, {"stream": _ID, "payload": _octets}),
     34: (Credit, {"stream": _ID, "size": _number(1, limits.MAX_CREDIT)}),

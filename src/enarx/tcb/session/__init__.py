@@ -14,11 +14,13 @@ from enarx.tcb.session._messages import (
     Progress,
     Stream,
 )
-from enarx.tcb.session._proof import launch_proof
+from enarx.tcb.session._proof import LAUNCH_GUID, LAUNCH_KEY_BYTES, launch_proof
 from enarx.tcb.session._state import Life, Move, State
 from enarx.tcb.session._tenant import TenantSession, resumed_life
 
 __all__ = [
+    "LAUNCH_GUID",
+    "LAUNCH_KEY_BYTES",
     "MAX_CHUNK_BYTES",
     "MAX_SECRETS_BYTES",
     "AuditLog",

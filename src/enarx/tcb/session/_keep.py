@@ -148,7 +148,7 @@ class KeepSession:
                 self._keep.life.require(State.LOCKED, State.RUNNING)
                 return Typed(message.data)
             case Stop():
-                self._keep.life.require(State.LOCKED, State.RUNNING)
+                self._keep.life.require(State.RUNNING)
                 return Stopped()
         raise ProtocolViolation(f"tenant sent {type(message).__name__} out of turn")
 

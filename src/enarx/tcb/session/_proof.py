@@ -13,6 +13,9 @@ from enarx.tcb.session._messages import VERSION, Hello
 from enarx.tcb.wire import encode
 
 TENANT_LABEL: Final = "enarx-tenant-key/1"
+LAUNCH_GUID: Final = "6c3a3a0e-2b3f-4d6b-9a44-0a3d1a8e6e52"
+"""Under which a tenant puts the secret of a launch, where the platform names secrets by GUID."""
+LAUNCH_KEY_BYTES: Final = 32
 
 
 def hello(key: Ed25519PrivateKey, *, nonce: bytes, exporter: bytes) -> Hello:

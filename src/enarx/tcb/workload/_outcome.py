@@ -22,6 +22,7 @@ class Ending(StrEnum):
     STORAGE_LIMIT = "storage-limit"
     THREAD_LIMIT = "thread-limit"
     TIME_LIMIT = "time-limit"
+    STOPPED = "stopped"
     MALFORMED = "malformed"
     UNLINKABLE = "unlinkable"
     UNSUPPORTED = "unsupported"

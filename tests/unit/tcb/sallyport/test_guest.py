@@ -6,7 +6,7 @@ import pytest
 
 from enarx.tcb.errors import ProtocolViolation
 from enarx.tcb.sallyport.guest import Guest
-from enarx.tcb.sallyport.items import Deliver, Item, Opened, Ready, Reason, Refused
+from enarx.tcb.sallyport.items import Admit, Deliver, Item, Opened, Ready, Reason, Refused
 
 DELIVERY = Deliver(header=None, size=0)
 
@@ -93,3 +93,23 @@ def test_the_delivery_comes_once_and_with_three_streams() -> None:
 def test_something_else_before_the_delivery_is_a_violation() -> None:
     with pytest.raises(ProtocolViolation, match="sent Opened"):
         Guest(sockets=True).delivered(Opened(request=1, port=1), 3)
+
+
+def test_an_admission_comes_once_with_the_door_and_instead_of_a_delivery() -> None:
+    guest = Guest(sockets=True)
+    guest.admitted(Admit(), 1)
+    with pytest.raises(ProtocolViolation, match="Admit where the admission is expected"):
+        guest.admitted(Admit(), 1)
+    with pytest.raises(ProtocolViolation, match="Deliver where the one delivery is expected"):
+        guest.delivered(DELIVERY, 3)
+
+
+@pytest.mark.parametrize("descriptors", [0, 2])
+def test_an_admission_without_its_door_is_a_violation(descriptors: int) -> None:
+    with pytest.raises(ProtocolViolation, match="descriptors beside an admission"):
+        Guest(sockets=True).admitted(Admit(), descriptors)
+
+
+def test_an_attested_keep_takes_no_delivery_of_the_host() -> None:
+    with pytest.raises(ProtocolViolation, match="Deliver where the admission is expected"):
+        Guest(sockets=True).admitted(DELIVERY, 3)

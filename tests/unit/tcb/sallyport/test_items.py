@@ -12,6 +12,7 @@ from enarx.tcb.errors import Malformed
 from enarx.tcb.sallyport import items, limits
 from enarx.tcb.sallyport.items import (
     Accepted,
+    Admit,
     Changed,
     Closed,
     Compiled,
@@ -42,6 +43,7 @@ ALL: list[Item] = [
     Deliver(header=[1, None, b"x"], size=10),
     Opened(request=limits.MAX_REQUEST, port=65535),
     *[Refused(request=3, reason=reason, detail="") for reason in Reason],
+    Admit(),
     Accepted(request=1, stream=7, peer="192.0.2.1"),
     Data(stream=7, payload=b"x" * limits.MAX_DATA),
     Credit(stream=7, size=limits.MAX_CREDIT),
