@@ -62,7 +62,8 @@ class Verified:
 
     tee: Tee
     measurement: Measurement
-    """The one measurement that reference values name: SNP MEASUREMENT, MRTD, MRENCLAVE, PCR 0..2 digest, RIM.
+    """The one measurement that reference values name: SEV launch digest, SNP MEASUREMENT, MRTD, MRENCLAVE, RIM;
+    of Nitro PCR0, which covers the whole image, and of a TPM the digest of the quoted PCRs.
     """
     measurements: Mapping[str, bytes]
     """All measured registers by name, the one above included."""

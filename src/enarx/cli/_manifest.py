@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,17 +15,21 @@ from enarx.attest import (
     Cache,
     Claims,
     Collateral,
+    EvidenceRejected,
     Policy,
     TrustAnchors,
     Vendor,
     Verifier,
     explain,
 )
+from enarx.attest._verifier import recognise
 from enarx.attest.material import recognise_collateral
 from enarx.attest.registry import BUILTIN
 from enarx.cli._exit import ExitCode
 from enarx.cli._files import read
 from enarx.cli._manifest_fields import DOCUMENTS, different
+from enarx.cli._manifest_fields_quotes import UNVERIFIED
+from enarx.cli._manifest_samples import JUDGES, Sample
 from enarx.cli._output import Output
 from enarx.cli._verify import Verdict, judge
 from enarx.tcb.errors import EnarxError, Malformed
@@ -50,6 +54,15 @@ _AZURE: Final = """
     vtpm = { measurement = "any", selection = "any" }
     vm = { secure_boot = "any" }
 """
+
+REASONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "untrusted root": (".root",),
+    "ARK is not a pinned root": ("snp.chain.root",),
+    "root is not the pinned AWS root": ("nitro.chain.root",),
+    "certificate does not parse": ("malformed",),
+    "COSE signature": ("nitro.signature",),
+}
+"""How the checks end that find what the manifest gives as ``reason``."""
 
 STRICT: Final = {
     "snp": _SNP,
@@ -131,6 +144,8 @@ def _row(folder: Path, name: str, entry: Mapping[str, Any]) -> Row:
 
 
 def _judged(folder: Path, name: str, entry: Mapping[str, Any]) -> Row:
+    if entry["kind"] in JUDGES:
+        return _special(name, Sample(folder=folder, entry=entry))
     files: dict[str, str] = {role: path for role, path in entry["files"].items() if isinstance(path, str)}
     expected = _expected(entry["expected"])
     role = next((role for role in EVIDENCE_ROLES if role in files), None)
@@ -154,11 +169,18 @@ def _judged(folder: Path, name: str, entry: Mapping[str, Any]) -> Row:
             anchors = anchors.adding(read(folder / files[enrolled]), name=f"{name} {enrolled}", vendor=vendor)
     verdict = _verdict(name, evidence, anchors, AuthenticityOnly(), collateral, when)
     tee = verdict.claims.tee.value if verdict.claims else ""
-    remark = _different_fields(verdict.claims, entry["expected"]) if verdict.claims else ""
+    wrong = _different_fields(evidence, verdict.claims, entry["expected"])
+    if verdict.claims and verdict.claims.tcb_status != latest.get(
+        "expected_tcb_status", verdict.claims.tcb_status
+    ):
+        wrong.append("tcb_status")
+    remark = f"differs: {', '.join(wrong)}" if wrong else ""
     if tee and entry["expected"].get("verdict_strict_policy"):
         verdict = _verdict(name, evidence, anchors, _strict(tee), collateral, when)
     found = "accept" if verdict.code is ExitCode.DONE else "reject"
     reason = verdict.failures[0].name if verdict.failures else verdict.word
+    if found == "reject" and not remark:
+        remark = _other_reason(entry, {check.name for check in verdict.failures} or {verdict.word})
     return Row(
         sample=name,
         expected=expected,
@@ -201,8 +223,59 @@ def _verdict(
     return judge(name, evidence, verifier, collateral, when, AnyBinding())
 
 
-def _different_fields(claims: Claims, expected: Mapping[str, Any]) -> str:
-    """Name the fields that are not what the manifest says, or nothing."""
-    read_document = DOCUMENTS.get(claims.tee.value)
-    wrong = different(read_document(claims), expected) if read_document else []
-    return f"fields differ: {', '.join(wrong)}" if wrong else ""
+def _different_fields(evidence: bytes, claims: Claims | None, expected: Mapping[str, Any]) -> list[str]:
+    """Name the fields that are not what the manifest says, also those of evidence that is refused."""
+    wrong: list[str] = []
+    try:
+        tee, opened = recognise(evidence, tuple(BUILTIN.values()))
+        parsed = tee.parse(opened)
+    except EnarxError:
+        return wrong  # the sample says whether that is as it should be
+    if (read_evidence := UNVERIFIED.get(type(parsed))) is not None:
+        wrong += different(read_evidence(parsed), expected)
+    read_document = DOCUMENTS.get(claims.tee.value) if claims else None
+    if claims and read_document:
+        wrong += different(read_document(claims), expected)
+    return wrong
+
+
+def _special(name: str, sample: Sample) -> Row:
+    """A sample that is no single file of evidence; where the manifest has no verdict, all it says must hold."""
+    expected, reason, remark = _expected(sample.expected) or "accept", "", ""
+    try:
+        if wrong := JUDGES[sample.entry["kind"]](sample):
+            remark = f"differs: {', '.join(wrong)}"
+    except EvidenceRejected as error:
+        reason = error.check.name
+    except Malformed:
+        reason = "malformed"
+    except EnarxError as error:
+        reason = str(error)
+    if reason:
+        remark = _other_reason(sample.entry, {reason})
+    found = "reject" if reason else "accept"
+    return Row(
+        sample=name,
+        expected=expected,
+        found=f"reject: {reason}" if reason else found,
+        agrees=found == expected and not remark,
+        verdict=None,
+        remark=remark,
+    )
+
+
+def _other_reason(entry: Mapping[str, Any], names: Collection[str]) -> str:
+    """Say so when a sample is refused, but for nothing that the manifest has against it."""
+    wanted = set(REASONS.get(entry["expected"].get("reason", ""), ()))
+    latest = (entry.get("appraisals") or [{}])[-1]
+    for finding in entry["expected"].get("policy_findings", ()):
+        wanted |= {".debug"} if "DEBUG" in finding else set()
+    if wanted and not entry.get("appraisals"):
+        wanted.add("dcap.tcb_info")  # the manifest has no collateral either
+    if latest.get("expected_tcb_status", "UpToDate") != "UpToDate":
+        wanted |= {".tcb_status", ".tcb.level"}
+    if "does not" in entry["expected"].get("ccel_replay", ""):
+        wanted = {".event_log.rtmr1"}
+    if not wanted or any(name.endswith(suffix) for name in names for suffix in wanted):
+        return ""
+    return f"refused by {', '.join(sorted(names))}, expected {' or '.join(sorted(wanted))}"

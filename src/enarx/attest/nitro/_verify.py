@@ -36,9 +36,9 @@ class NitroDetail:
 def verify(document: NitroDocument, context: Context) -> Verified:
     """Verify one document.
 
-    1. The algorithm. 2. Not from the future. 3. Chain to a pinned root at the time of the document, which is
-       the order of the bundle: certificates live for hours, so how old it may be is for policy. 4. What the
-       certificates are for. 5. Signature. There is no revocation: AWS relies on the short lives.
+    1. The algorithm; the certificates are some. 2. Not from the future. 3. Chain to a pinned root at the time of
+       the document, which is the order of the bundle: certificates live for hours, so how old it may be is for policy.
+    4. What the certificates are for. 5. Signature. There is no revocation: AWS relies on the short lives.
 
     Raises ``EvidenceRejected``, ``CollateralMissing``, ``Malformed``.
     """
@@ -49,6 +49,9 @@ def verify(document: NitroDocument, context: Context) -> Verified:
         expected=f"ES384 ({ES384})",
         found=document.message.algorithm,
     )
+    certificates = [
+        context.cache.remember(parse_certificate, der) for der in (document.certificate, *document.cabundle)
+    ]
     ledger.require(  # 2
         "nitro.timestamp",
         document.timestamp - context.now <= MAX_SKEW,
@@ -57,7 +60,7 @@ def verify(document: NitroDocument, context: Context) -> Verified:
         found=document.timestamp,
         advice="the clock of the verifier is wrong, or the document is not genuine",
     )
-    chain = _verify_chain(document, context)  # 3, 4
+    chain = _verify_chain(document, certificates, context)  # 3, 4
     _verify_signature(document, chain.certificates[0], context)  # 5
     signer = document.pcrs.get(8, b"")
     age = context.now - document.timestamp
@@ -78,9 +81,8 @@ def verify(document: NitroDocument, context: Context) -> Verified:
     )
 
 
-def _verify_chain(document: NitroDocument, context: Context) -> Chain:
-    ledger, remember = context.ledger, context.cache.remember
-    leaf, *bundle = (remember(parse_certificate, der) for der in (document.certificate, *document.cabundle))
+def _verify_chain(document: NitroDocument, certificates: list[Certificate], context: Context) -> Chain:
+    ledger, (leaf, *bundle) = context.ledger, certificates
     chain = verify_chain(
         leaf,
         bundle,

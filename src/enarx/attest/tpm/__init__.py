@@ -6,8 +6,8 @@ TpmDetail: ``claims.detail`` of a TPM verdict
 """
 
 from enarx.attest.tpm._policy import TpmRules
-from enarx.attest.tpm._quote import TpmQuote, parse_evidence, parse_quote
+from enarx.attest.tpm._quote import TpmQuote, pack_evidence, parse_evidence, parse_quote
 from enarx.attest.tpm._tee import VERIFIER
 from enarx.attest.tpm._verify import TpmDetail
 
-__all__ = ["VERIFIER", "TpmDetail", "TpmQuote", "TpmRules", "parse_evidence", "parse_quote"]
+__all__ = ["VERIFIER", "TpmDetail", "TpmQuote", "TpmRules", "pack_evidence", "parse_evidence", "parse_quote"]

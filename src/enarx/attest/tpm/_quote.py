@@ -22,6 +22,7 @@ PCRS: Final = 24
 _MAGIC: Final = 0xFF544347
 _QUOTE: Final = 0x8018
 _MAX_BANKS: Final = 16
+_MEDIA_TYPE: Final = "application/octet-stream"
 _ITEMS: Final = frozenset({"quote", "signature", "pcrs"})
 
 
@@ -104,6 +105,15 @@ def parse_evidence(data: bytes) -> TpmQuote:
     return parse_quote(
         values["quote"], values["signature"], values["pcrs"], certificate=values.get("certificate")
     )
+
+
+def pack_evidence(quote: bytes, signature: bytes, pcrs: bytes, *, certificate: bytes | None = None) -> bytes:
+    """Write what ``parse_evidence`` reads."""
+    parts = {"quote": quote, "signature": signature, "pcrs": pcrs}
+    if certificate is not None:
+        parts["certificate"] = certificate
+    items = {label: cmw.Record(_MEDIA_TYPE, value) for label, value in parts.items()}
+    return cmw.to_cbor(cmw.Collection(items))
 
 
 def parse_quote(raw: bytes, signature: bytes, pcrs: bytes, *, certificate: bytes | None = None) -> TpmQuote:
