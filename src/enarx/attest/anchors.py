@@ -127,6 +127,8 @@ class TrustAnchors:
     anchors: tuple[Anchor, ...]
     keys: Mapping[bytes, PublicKey] = field(init=False, repr=False, compare=False)
     """The roots' keys by SubjectPublicKeyInfo."""
+    certificates: Mapping[bytes, Certificate] = field(init=False, repr=False, compare=False)
+    """The roots' certificates by their DER."""
     _of: Mapping[Vendor, tuple[Anchor, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -135,6 +137,8 @@ class TrustAnchors:
             for vendor in Vendor
         }
         object.__setattr__(self, "keys", {anchor.spki: anchor.key for anchor in self.anchors})
+        certificates = {one.certificate.der: one.certificate for one in self.anchors if one.certificate}
+        object.__setattr__(self, "certificates", certificates)
         object.__setattr__(self, "_of", by_vendor)
 
     @classmethod

@@ -14,7 +14,14 @@ from enarx.attest.cache import Cache
 from enarx.attest.checks import Ledger
 from enarx.attest.claims import Tee, Verified
 from enarx.attest.collateral import Collateral
-from enarx.attest.x509 import PublicKey, SignatureAlgorithm, load_public_key, signed_by
+from enarx.attest.x509 import (
+    Certificate,
+    PublicKey,
+    SignatureAlgorithm,
+    load_public_key,
+    parse_certificate,
+    signed_by,
+)
 
 if TYPE_CHECKING:
     from enarx.attest.policy import TeeRules
@@ -33,6 +40,10 @@ class Context:
     ledger: Ledger
     launch: LaunchSession | None = None
     """What only who prepared the launch knows: SEV and SEV-ES cannot be judged without it, others ignore it."""
+
+    def certificate(self, der: bytes) -> Certificate:
+        """As ``x509.parse_certificate``, from memory if it was read before; those of the roots were."""
+        return self.anchors.certificates.get(der) or self.cache.remember(parse_certificate, der)
 
     def load_key(self, spki: bytes) -> PublicKey:
         """As ``x509.load_public_key``, from memory if it was loaded before; those of the roots were."""

@@ -32,7 +32,7 @@ from enarx.attest.dcap._quote import INTEL_QE_VENDOR_ID, CertificationType, Quot
 from enarx.attest.dcap._tcb import TcbVerdict, svn_level
 from enarx.attest.errors import MalformedCollateral
 from enarx.attest.tee import Context
-from enarx.attest.x509 import Certificate, SignatureAlgorithm, parse_certificate
+from enarx.attest.x509 import Certificate, SignatureAlgorithm
 
 _P256_SPKI: Final = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 """SubjectPublicKeyInfo of a P-256 key up to the 64 bytes of the point."""
@@ -88,7 +88,7 @@ def verify_platform(quote: Quote, context: Context) -> Platform:
         field="header.vendor_id",
         advice="a quoting enclave of another vendor, which nothing here vouches for",
     )
-    certificates = _certificates(context.collateral.certificates, context)
+    certificates = [context.certificate(der) for der in dict.fromkeys(context.collateral.certificates)]
     pck, chain = _verify_pck(quote, certificates, context)  # 2
     _verify_qe(quote, pck, context)  # 3
     _verify_signature(quote, context)  # 4
@@ -104,15 +104,6 @@ def verify_platform(quote: Quote, context: Context) -> Platform:
     return Platform(
         pck=pck, pck_chain=chain, tcb_info=info, qe_identity=identity, qe_level=level, revocation=revocation
     )
-
-
-def _certificates(ders: Iterable[bytes], context: Context) -> list[Certificate]:
-    """Read certificates; those of the roots were read before."""
-    known = {
-        one.certificate.der: one.certificate for one in context.anchors.of(Vendor.INTEL) if one.certificate
-    }
-    remember = context.cache.remember
-    return [known.get(der) or remember(parse_certificate, der) for der in dict.fromkeys(ders)]
 
 
 def _pck(quote: Quote, certificates: list[Certificate], context: Context) -> tuple[Pck, list[Certificate]]:
@@ -148,7 +139,7 @@ def _pck(quote: Quote, certificates: list[Certificate], context: Context) -> tup
         advice="the chain begins with the PCK certificate of the platform",
     )
     assert given.pck is not None  # noqa: S101 -- require raised otherwise; this tells the type checker
-    issuers = _certificates(given.others, context)
+    issuers = [context.certificate(der) for der in given.others]
     whole = [given.leaf, *issuers]
     ledger.require(
         "dcap.pck.order",

@@ -26,7 +26,7 @@ from enarx.attest.snp._report import (
     Tcb,
 )
 from enarx.attest.tee import Context
-from enarx.attest.x509 import Certificate, SignatureAlgorithm, parse_certificate
+from enarx.attest.x509 import Certificate, SignatureAlgorithm
 
 _P384_ORDER: Final = int(
     "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973", 16
@@ -83,7 +83,7 @@ def verify(evidence: SnpEvidence, context: Context) -> Verified:
         advice="the platform is configured not to sign reports",
     )
     given = (*evidence.certificates, *context.collateral.certificates)  # 2
-    certificates = [context.cache.remember(parse_certificate, der) for der in given]
+    certificates = [context.certificate(der) for der in given]
     endorsement = _endorsement(report, certificates, context)
     chain = _verify_chain(endorsement, certificates, context)  # 3
     issued = list(chain.issued())
