@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
 
 from enarx_emulator import pki
+from enarx_emulator.amd.endorsement import amd_name
 from enarx_emulator.pki import Key
 
 __all__ = ["END", "EPOCH", "NOW", "Cert", "Key", "amd_name", "ec_key", "rsa_key"]
@@ -34,20 +33,6 @@ def ec_key(label: str, curve: type[ec.EllipticCurve] = ec.SECP384R1) -> ec.Ellip
     """One elliptic-curve key a label and test run."""
     del label
     return ec.generate_private_key(curve())
-
-
-def amd_name(common_name: str) -> x509.Name:
-    """A name as AMD writes it."""
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "Engineering"),
-            x509.NameAttribute(NameOID.COUNTRY_NAME, "US"),
-            x509.NameAttribute(NameOID.LOCALITY_NAME, "Santa Clara"),
-            x509.NameAttribute(NameOID.STATE_OR_PROVINCE_NAME, "CA"),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Advanced Micro Devices"),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-        ]
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from enarx.attest import TrustAnchors
 from enarx.attest.sev import LaunchMeasure, LaunchSession, SessionKeys, pack_evidence, prepare_session
 from enarx.attest.sev._certs import Algorithm, Usage
-
-_PSS = padding.PSS(mgf=padding.MGF1(SHA256()), salt_length=32)
-EMPTY = Usage.EMPTY.to_bytes(4, "little") + bytes(516)
+from enarx.attest.sev._encode import NO_SIGNATURE, pack_body
+from enarx_emulator.amd import certificates
 
 
 @cache
@@ -32,33 +29,24 @@ def ec_key(name: str) -> ec.EllipticCurvePrivateKey:
 
 def amd_certificate(usage: int, key: str, signer: str, *, by: bytes) -> bytes:
     """An ARK or ASK of 832 bytes; ``by``: the certifying id."""
-    public = rsa_key(key).public_key().public_numbers()
-    head = b"\x01\0\0\0" + key.encode().ljust(16, b"\0") + by + usage.to_bytes(4, "little") + bytes(16)
-    sizes = (2048).to_bytes(4, "little") * 2
-    signed = head + sizes + public.e.to_bytes(256, "little") + public.n.to_bytes(256, "little")
-    return signed + rsa_key(signer).sign(signed, _PSS, SHA256())[::-1]
+    return certificates.amd_certificate(
+        usage, rsa_key(key).public_key(), rsa_key(signer), key_id=key.encode(), certifying_id=by
+    )
 
 
 def body(usage: int, key: str, *, algorithm: int = Algorithm.ECDSA_SHA256) -> bytes:
     """The signed part of a platform's certificate."""
-    point = ec_key(key).public_key().public_numbers()
-    head = b"\x01\0\0\0\x01\x28\0\0" + usage.to_bytes(4, "little") + algorithm.to_bytes(4, "little")
-    where = (2).to_bytes(4, "little") + point.x.to_bytes(72, "little") + point.y.to_bytes(72, "little")
-    return (head + where).ljust(0x414, b"\0")
+    return pack_body(usage, algorithm, ec_key(key).public_key(), api=(1, 40))
 
 
 def by_platform(signed: bytes, usage: int, key: str) -> bytes:
     """A signature of one of the platform's or owner's keys (520 bytes)."""
-    r, s = decode_dss_signature(ec_key(key).sign(signed, ec.ECDSA(SHA256())))
-    value = r.to_bytes(72, "little") + s.to_bytes(72, "little")
-    head = usage.to_bytes(4, "little") + Algorithm.ECDSA_SHA256.to_bytes(4, "little")
-    return (head + value).ljust(520, b"\0")
+    return certificates.by_platform(signed, usage, ec_key(key))
 
 
 def by_ask(signed: bytes, key: str) -> bytes:
     """A signature of an ASK (520 bytes)."""
-    head = Usage.ASK.to_bytes(4, "little") + Algorithm.RSA_SHA256.to_bytes(4, "little")
-    return (head + rsa_key(key).sign(signed, _PSS, SHA256())[::-1]).ljust(520, b"\0")
+    return certificates.by_ask(signed, rsa_key(key))
 
 
 @dataclass
@@ -93,10 +81,10 @@ class Case:
         pdh, pek, oca, cek = (self._body(name) for name in ("pdh", "pek", "oca", "cek"))
         second = Usage.CEK if self.double_pek else Usage.OCA
         return [
-            pdh + by_platform(pdh, Usage.PEK, by["pdh"]) + EMPTY,
+            pdh + by_platform(pdh, Usage.PEK, by["pdh"]) + NO_SIGNATURE,
             pek + by_platform(pek, second, by["pek_oca"]) + by_platform(pek, Usage.CEK, by["pek"]),
-            oca + by_platform(oca, Usage.OCA, by["oca"]) + EMPTY,
-            cek + by_ask(cek, by["cek"]) + EMPTY,
+            oca + by_platform(oca, Usage.OCA, by["oca"]) + NO_SIGNATURE,
+            cek + by_ask(cek, by["cek"]) + NO_SIGNATURE,
             amd_certificate(self.usages.get("ask", Usage.ASK), "ask", by["ask"], by=self.certifying_id),
             amd_certificate(self.usages.get("ark", Usage.ARK), "ark", by["ark"], by=self.ark_id),
         ]

@@ -8,29 +8,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from tests.forge.pki import Cert, amd_name, ec_key, rsa_key
 
 from enarx.attest import Collateral, TrustAnchors, Vendor
-from enarx.attest.snp._report import LAYOUTS, REPORT_BYTES, SIGNED_BYTES
+from enarx.attest.snp._report import Line, Tcb
+from enarx_emulator.amd.chip import pack_tcb
+from enarx_emulator.amd.endorsement import AMD_ARC, endorsement_extensions
+from enarx_emulator.amd.report import pack_report
 
-_AMD = "1.3.6.1.4.1.3704.1."
 HWID = bytes(range(0x40, 0x80))
 TCB = {"bootloader": 4, "tee": 1, "snp": 24, "microcode": 213}
 MEASUREMENT = bytes(range(1, 49))
 REPORT_DATA = bytes(range(0x80, 0xC0))
-_ARCS = {"bootloader": "3.1", "tee": "3.2", "snp": "3.3", "microcode": "3.8", "fmc": "3.9"}
 
 
 def tcb_bytes(
     fmc: int | None = None, bootloader: int = 4, tee: int = 1, snp: int = 24, microcode: int = 213
 ) -> bytes:
     """TCB_VERSION in the layout of Milan, or with ``fmc`` of Turin."""
-    if fmc is None:
-        return bytes([bootloader, tee, 0, 0, 0, 0, snp, microcode])
-    return bytes([fmc, bootloader, tee, snp, 0, 0, 0, microcode])
+    line = Line.MILAN if fmc is None else Line.TURIN
+    return pack_tcb(Tcb(fmc=fmc, bootloader=bootloader, tee=tee, snp=snp, microcode=microcode), line)
 
 
 def extensions(
@@ -41,16 +39,7 @@ def extensions(
     structure: int = 0,
 ) -> dict[str, bytes]:
     """What AMD puts into a VCEK or VLEK, by the arcs under 1.3.6.1.4.1.3704.1."""
-    made = {"1": bytes([2, 1, structure]), "2": bytes([0x16, len(product)]) + product.encode()}
-    for name, value in tcb.items():
-        made[_ARCS[name]] = bytes([2, 1, value]) if value < 0x80 else bytes([2, 2, 0, value])
-    for spare in ("3.5", "3.6", "3.7") if structure else ("3.4", "3.5", "3.6", "3.7"):
-        made[spare] = bytes([2, 1, 0])
-    if hwid is not None:
-        made["4"] = hwid
-    if csp_id is not None:
-        made["5"] = bytes([0x16, len(csp_id)]) + csp_id.encode()
-    return made
+    return endorsement_extensions(product=product, tcb=tcb, hwid=hwid, csp_id=csp_id, structure=structure)
 
 
 def ark(line: str = "Milan") -> Cert:
@@ -88,7 +77,7 @@ def vek(kind: str, issuer: Cert, extra: Mapping[str, bytes]) -> Cert:
         issuer=issuer,
         ca=None,
         serial=1,
-        extensions=[(_AMD + arc, False, value) for arc, value in extra.items()],
+        extensions=[(AMD_ARC + arc, False, value) for arc, value in extra.items()],
     )
 
 
@@ -141,24 +130,7 @@ class Report:
     @property
     def raw(self) -> bytes:
         """Make and sign it; ``signature_r`` and ``signature_s`` among the changes replace the signature."""
-        raw = bytearray(REPORT_BYTES)
-        layout = LAYOUTS[self.version]
-
-        def put(name: str, value: int | bytes) -> None:
-            at = layout.fields[name]
-            whole = (
-                value.to_bytes(len(at), "little") if isinstance(value, int) else value.ljust(len(at), b"\x00")
-            )
-            assert len(whole) == len(at), name
-            raw[at.start : at.stop] = whole
-
-        fields = self.fields
-        for name, value in fields.items():
-            put(name, value)
-        r, s = decode_dss_signature(self.key.sign(bytes(raw[:SIGNED_BYTES]), ec.ECDSA(hashes.SHA384())))
-        put("signature_r", fields.get("signature_r", r))
-        put("signature_s", fields.get("signature_s", s))
-        return bytes(raw)
+        return pack_report(self.fields, self.key)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 compares the launch measurement, and only then hands over a secret.
 
 parse_chain, verify_chain: the platform's certificates, up to a pinned root of AMD
-GuestPolicy, STRICT, pack_policy, SessionKeys, prepare_session: what LAUNCH_START takes
+GuestPolicy, STRICT, pack_policy, SessionKeys, prepare_session, owner_certificate: what LAUNCH_START takes
 parse_launch_measure, LaunchMeasure.check: what LAUNCH_MEASURE gives
 build_secret_table, pack_secret: what LAUNCH_SECRET takes
 LaunchSession, pack_evidence, VERIFIER: all of it at once, as one of the kinds of evidence of ``Verifier``
@@ -10,6 +10,7 @@ LaunchSession, pack_evidence, VERIFIER: all of it at once, as one of the kinds o
 
 from enarx.attest.sev._certs import AmdCertificate, SevCertificate, parse_amd_certificate, parse_certificate
 from enarx.attest.sev._chain import Platform, PlatformChain, parse_chain, verify_chain
+from enarx.attest.sev._encode import owner_certificate
 from enarx.attest.sev._evidence import MEDIA_TYPE, LaunchEvidence, pack_evidence, parse_evidence
 from enarx.attest.sev._launch import LaunchSession, parse_session, write_session
 from enarx.attest.sev._policy import SevPolicyRules, SevRules
@@ -50,6 +51,7 @@ __all__ = [
     "SevRules",
     "VerifiedLaunch",
     "build_secret_table",
+    "owner_certificate",
     "pack_evidence",
     "pack_policy",
     "pack_secret",
