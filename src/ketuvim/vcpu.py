@@ -138,6 +138,13 @@ class VirtualCpu(CpuState):
             if not self.closed:
                 self._interrupt()
 
+    def withdraw_stop(self) -> None:
+        """Forget a ``stop`` that no run has served yet."""
+        with self._lock:
+            if not self._closing:
+                self._stopping = False
+                self._page[s.RUN_IMMEDIATE_EXIT] = 0
+
     def complete(self) -> None:
         """Finish the instruction for which the guest came back, and run no further (``immediate_exit``)."""
         with self._lock:
