@@ -167,11 +167,11 @@ def pcs(tee: str) -> dict[str, Route]:
 
 def main(port: str, folder: str) -> None:
     """Play AMD's service, for those who try the commands."""
-    case = REPORTS["Milan"]
+    case, service = REPORTS["Milan"], Service(kds("Milan"), port=int(port))
     Path(folder).mkdir(exist_ok=True)
     Path(folder, "report.bin").write_bytes(case.report.raw)
     Path(folder, "root.pem").write_bytes(dcap.pem(case.root.der))
-    Service(kds("Milan"), port=int(port)).serve()
+    service.serve()
 
 
 if __name__ == "__main__":

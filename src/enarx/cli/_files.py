@@ -25,16 +25,22 @@ def read(path: Path) -> bytes:
 
 
 def load_collateral(paths: Iterable[Path]) -> Collateral:
-    """Take in files and the files in folders; in a folder, what is no collateral is passed over."""
+    """Take in files and the files in folders."""
     found = Collateral.none()
+    for _, one in each_collateral(paths):
+        found |= one
+    return found
+
+
+def each_collateral(paths: Iterable[Path]) -> Iterator[tuple[Path, Collateral]]:
+    """Each file with what it holds; in a folder, what is no collateral is passed over."""
     for path in paths:
         for file, is_named in _files(path):
             try:
-                found |= recognise_collateral(read(file))
+                yield file, recognise_collateral(read(file))
             except EnarxError as error:
                 if is_named:
                     raise Malformed(f"{file}: {error}", hint=error.hint) from None
-    return found
 
 
 def load_anchors(roots: Iterable[Path]) -> TrustAnchors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,7 +52,9 @@ def inspect(output: Output, files: tuple[Path, ...]) -> ExitCode:
             for name, found in shown
         ]
     }
-    output.result("enarx.inspect/1", document, "\n\n".join(_text(name, found) for name, found in shown))
+    output.result(
+        "enarx.inspect/1", document, "\n\n".join(sections_text(name, found) for name, found in shown)
+    )
     return ExitCode.DONE
 
 
@@ -67,10 +70,10 @@ def sections(data: bytes, name: str) -> list[Section]:
         found = [(f"{tee.name} evidence (not verified)", tee.parse(opened).fields())]
         attached = getattr(tee.parse(opened), "certificates", ())
         if attached and all(isinstance(item, bytes) for item in attached):
-            found += _collateral(Collateral(certificates=tuple(attached)))
+            found += collateral_sections(Collateral(certificates=tuple(attached)))
         return found
     try:
-        return _collateral(recognise_collateral(data))
+        return collateral_sections(recognise_collateral(data))
     except Malformed as error:
         raise Malformed(f"{name}: {error}", hint=error.hint) from None
 
@@ -93,7 +96,8 @@ def _envelope(data: bytes) -> list[Section]:
     ]
 
 
-def _collateral(collateral: Collateral) -> list[Section]:
+def collateral_sections(collateral: Collateral) -> list[Section]:
+    """Say what each piece is and what it holds."""
     found: list[Section] = [_certificate(parse_certificate(der)) for der in collateral.certificates]
     for der in collateral.crls:
         crl = parse_revocation_list(der)
@@ -140,8 +144,19 @@ def _document(kind: Kind, data: bytes) -> dict[str, object]:
             if isinstance(body, dict)
             else {}
         )
-        return {name: value for name, value in inner.items() if isinstance(value, str | int)}
+        rows: dict[str, object] = {
+            name: value for name, value in inner.items() if isinstance(value, str | int)
+        }
+        return {**rows, "levels": _statuses(inner.get("tcbLevels"))}
     return {"bytes": len(data), "value": data[:64]}
+
+
+def _statuses(levels: object) -> str:
+    """How often each status occurs, in the order of the levels."""
+    listed = (
+        [one.get("tcbStatus") for one in levels if isinstance(one, dict)] if isinstance(levels, list) else []
+    )
+    return ", ".join(f"{count} {status}" for status, count in Counter(map(str, listed)).items())
 
 
 def _name(der: bytes) -> str:
@@ -156,7 +171,8 @@ def _name(der: bytes) -> str:
     return ", ".join(f"{short.get(oid, oid)}={value}" for oid, value in name_attributes(der))
 
 
-def _text(name: str, found: list[Section]) -> str:
+def sections_text(name: str, found: list[Section]) -> str:
+    """Write sections for people, below the name of their file."""
     lines = [name]
     for title, rows in found:
         width = max((len(field) for field in rows), default=0)

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "measure": "enarx.cli._measure",
     "platform": "enarx.cli._platform_command",
     "verify": "enarx.cli._verify",
+    "collateral": "enarx.cli._collateral",
     "inspect": "enarx.cli._inspect",
     "policy": "enarx.cli._policy_command",
     "tcb": "enarx.cli._tcb",
