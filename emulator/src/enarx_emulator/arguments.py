@@ -49,6 +49,23 @@ class Arguments:
             raise self._wrong(name, f"text of at most {max_chars} characters", value)
         return value
 
+    def items(self, name: str) -> list[object]:
+        """Take a list, which may be absent."""
+        value = self._left.pop(name, [])
+        if not isinstance(value, list):
+            raise self._wrong(name, "a list", value)
+        return value
+
+    def texts(self, name: str) -> list[str]:
+        """Take a list of texts."""
+        value = self._take(name, None)
+        if not isinstance(value, list):
+            raise self._wrong(name, "a list of texts", value)
+        texts = [item for item in value if isinstance(item, str)]
+        if len(texts) != len(value):
+            raise Malformed(f"{self._command}: {name} holds something that is no text")
+        return texts
+
     def __contains__(self, name: str) -> bool:
         """Whether the host passed it and nobody has taken it yet."""
         return name in self._left

@@ -17,3 +17,14 @@ class FirmwareError(EmulatorError):
     def __init__(self, status: IntEnum, message: str, *, hint: str = "") -> None:
         super().__init__(f"{status.name}: {message}", hint=hint)
         self.status = status
+
+
+class Refused(EmulatorError):
+    """A platform process refused a command; ``status`` and ``name`` are its firmware's code, 0 and empty if it was not
+    the firmware that refused.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, name: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.name = name

@@ -6,14 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from enarx.tcb.wire import Value
 from enarx_emulator.seed import Seed
 from enarx_emulator.tree import Tree
-
-KINDS: Final = ("sev", "sev-es", "snp", "sgx", "tdx", "pef")
-"""Every kind of machine there is."""
 
 
 class Store(Protocol):
@@ -44,7 +41,7 @@ class Machine(Protocol):
 
     @property
     def kind(self) -> str:
-        """Which of ``KINDS``."""
+        """Which of ``kinds.KINDS``."""
 
     def command(self, name: str, arguments: Mapping[str, object]) -> Mapping[str, Value]:
         """Run one of the host's firmware commands. Raises ``FirmwareError``, ``Malformed`` for wrong arguments."""

@@ -17,7 +17,7 @@ from typing import Final
 
 from enarx.tcb.errors import Malformed, Unavailable
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _LOCK: Final = ".lock"
 _OWNER: Final = ".owner"
 

@@ -1,0 +1,185 @@
+"""The program ``enarx-emulator``: translate arguments, call, print.
+
+Exit codes are those of ``enarx``: 0 done, 1 refused, 2 usage, 3 malformed, 4 unavailable, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from enarx.tcb.errors import EnarxError, Malformed, Unavailable
+from enarx_emulator import __version__
+from enarx_emulator.kinds import KINDS
+
+SETTINGS: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+DIRECTORY: Final = click.Path(file_okay=False, path_type=Path)
+json_option = click.option("--json", "as_json", is_flag=True, help="Give one JSON document instead of text.")
+state_option = click.option(
+    "--state", type=DIRECTORY, required=True, metavar="DIR", help="The machine's own directory."
+)
+
+
+@click.group(context_settings=SETTINGS)
+@click.version_option(__version__, "-V", "--version", message="enarx-emulator %(version)s")
+def cli() -> None:
+    """EMULATED trusted execution environments, for development and tests. They protect nothing.
+
+    \b
+    Examples:
+      enarx-emulator start snp --state machine    run a machine
+      enarx-emulator info --state machine         ask it who it is
+      enarx-emulator vendor serve --vendor DIR    answer as its vendor
+      enarx-emulator faults                       list the ways of being wrong
+
+    Results go to standard output, everything else to standard error.
+    """
+
+
+@cli.command()
+@click.argument("kind", type=click.Choice(KINDS))
+@state_option
+@click.option("--product", help="Which processor; milan, genoa or turin for AMD.  [default: the usual one]")
+@click.option("--seed", metavar="HEX", help="Make the machine from this seed.  [default: random]")
+@click.option(
+    "--vendor", type=DIRECTORY, metavar="DIR", help="The vendor's directory.  [default: DIR/vendor]"
+)
+@click.option(
+    "--fault", "faults", multiple=True, metavar="NAME", help="Be wrong in this way; may be repeated."
+)
+@click.option("--beside-real-hardware", is_flag=True, help="Start although this machine has a real TEE.")
+@json_option
+def start(
+    *,
+    kind: str,
+    state: Path,
+    product: str | None,
+    seed: str | None,
+    vendor: Path | None,
+    faults: tuple[str, ...],
+    beside_real_hardware: bool,
+    as_json: bool,
+) -> None:
+    """Run an emulated machine until it is terminated.
+
+    It is made when DIR holds none yet, and the same ever after. Hosts command it at DIR/host.sock.
+    """
+    from enarx_emulator.hardware import refuse_beside_real_hardware
+    from enarx_emulator.identity import Identity
+    from enarx_emulator.process import SOCKET, Process
+    from enarx_emulator.state import Directory
+
+    if not beside_real_hardware:
+        refuse_beside_real_hardware()
+    directory = Directory(state)
+    with directory.owned():
+        identity = Identity(
+            directory,
+            vendor=Directory(vendor or state / "vendor"),
+            kind=kind,
+            product=product,
+            seed=None if seed is None else _hex(seed),
+            faults=frozenset(faults),
+        )
+        process = Process(identity, state)
+        document = {"kind": kind, "emulated": True, "socket": str(state / SOCKET), "faults": sorted(faults)}
+        text = f"EMULATED {kind} listens at {state / SOCKET}"
+        _result(as_json, "enarx-emulator.started/1", document, text)
+        process.serve()
+
+
+@cli.command()
+@state_option
+@json_option
+def info(*, state: Path, as_json: bool) -> None:
+    """Ask a running machine who it is."""
+    from enarx_emulator.client import Platform
+
+    with Platform(state) as platform:
+        found = {name: _shown(value) for name, value in platform.command("info").items()}
+    text = "\n".join(f"{name}: {value}" for name, value in found.items())
+    _result(as_json, "enarx-emulator.info/1", found, text)
+
+
+@cli.command()
+@click.option("--kind", type=click.Choice(KINDS), help="Only those that this kind of machine can have.")
+@json_option
+def faults(*, kind: str | None, as_json: bool) -> None:
+    """List every named way of being wrong, and the check that catches it."""
+    from enarx_emulator.faults import registry
+
+    found = [fault for _, fault in sorted(registry().items()) if kind is None or kind in fault.kinds]
+    document = {
+        "faults": [
+            {"name": it.name, "kinds": [*it.kinds], "effect": it.effect, "caught_by": it.caught_by}
+            for it in found
+        ]
+    }
+    width = max((len(fault.name) for fault in found), default=0)
+    text = "\n".join(f"{fault.name:{width}}  {fault.effect} [{fault.caught_by}]" for fault in found)
+    _result(as_json, "enarx-emulator.faults/1", document, text)
+
+
+@cli.group()
+def vendor() -> None:
+    """Play the vendor who endorses emulated machines."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code."""
+    try:
+        code = cli.main(arguments, prog_name="enarx-emulator", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return 2
+    except click.UsageError as error:
+        return _failed(2, error.format_message().rstrip("."), "enarx-emulator --help shows how it is used")
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except EnarxError as error:
+        code = 3 if isinstance(error, Malformed) else 4 if isinstance(error, Unavailable) else 1
+        return _failed(code, str(error), error.hint)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _failed(4, f"{where}{(error.strerror or type(error).__name__).lower()}")
+    return code if isinstance(code, int) else 0
+
+
+def _result(as_json: bool, schema: str, document: Mapping[str, object], text: str) -> None:
+    print(json.dumps({"schema": schema, **document}) if as_json else text, flush=True)
+
+
+def _failed(code: int, message: str, hint: str = "") -> int:
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)
+    print(f"enarx-emulator: error: {shown}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+    return code
+
+
+def _hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise click.UsageError("--seed is not hex") from None
+
+
+def _shown(value: object) -> object:
+    """Bytes as what they are: PEM as text, all else in hex."""
+    if isinstance(value, bytes):
+        return value.decode() if value.startswith(b"-----BEGIN ") else value.hex()
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    return {name: _shown(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
