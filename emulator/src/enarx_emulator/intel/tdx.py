@@ -117,12 +117,18 @@ class TdxModule:
     """The module and the TDs of one platform, by handle (the TDR page's address). Raises ``TdxError`` throughout."""
 
     def __init__(
-        self, processor: Processor, *, seam_attributes: bytes = bytes(8), mrsigner_seam: bytes = bytes(48)
+        self,
+        processor: Processor,
+        *,
+        tee_tcb_svn: bytes | None = None,
+        seam_attributes: bytes = bytes(8),
+        mrsigner_seam: bytes = bytes(48),
     ) -> None:
+        """``tee_tcb_svn``: of another module than the processor's own."""
         if processor.tee_tcb_svn is None:
             raise EmulatorError(f"model is {processor.model.name}, which has no TDX")
         self.processor = processor
-        self.tee_tcb_svn = processor.tee_tcb_svn
+        self.tee_tcb_svn = processor.tee_tcb_svn if tee_tcb_svn is None else tee_tcb_svn
         """The versions that new TDs start under; an update that preserves TDs changes it."""
         self._seam_attributes = seam_attributes
         self._mrsigner_seam = mrsigner_seam
@@ -299,6 +305,14 @@ class TdxModule:
         """Take a TD apart and free its key identifier and pages."""
         self._td(tdr)
         del self._tds[tdr]
+
+    def measurement(self, tdr: int) -> bytes:
+        """MRTD of a TD (48 bytes)."""
+        return self._finalized(tdr).mrtd
+
+    def rtmr(self, tdr: int, index: int) -> bytes:
+        """One of the registers that the guest measures into (48 bytes)."""
+        return self._finalized(tdr).rtmrs[index]
 
     def tdg_mr_rtmr_extend(self, tdr: int, index: int, digest: bytes) -> None:
         """Extend one of the registers that the guest measures into."""

@@ -95,10 +95,7 @@ class IntelVendor:
         self, store: Store, *, seed: Seed | None = None, faults: frozenset[str] = frozenset()
     ) -> None:
         """``seed``: what a store without a secret of its own is given; by default a new one."""
-        root = store.get("intel-seed")
-        if root is None:
-            root = (seed or random_seed()).root
-            store.put("intel-seed", root)
+        root = store.once("intel-seed", lambda: (seed or random_seed()).root)
         self._store = store
         self._seed = Seed(root)
         self._enclave_key: rsa.RSAPrivateKey | None = None
@@ -156,6 +153,11 @@ class IntelVendor:
             self._enclave_key = stored_rsa_key(self._store, _ENCLAVE_KEY)
         return self._enclave_key
 
+    @property
+    def ppid_key(self) -> rsa.RSAPrivateKey:
+        """To whom platforms encrypt their names (RSA-3072)."""
+        return stored_rsa_key(self._store, "intel-ppid-key")
+
     # Platforms
 
     def register(self, processor: Processor) -> None:
@@ -170,9 +172,7 @@ class IntelVendor:
             "root_provisioning_key": made.root_provisioning_key,
             "instance": made.instance,
         }
-        name = f"intel-platform-{self.ppid(made).hex()}"
-        if self._store.get(name) is None:
-            self._store.put(name, encode(value))
+        self._store.once(f"intel-platform-{self.ppid(made).hex()}", lambda: encode(value))
 
     def platform(self, ppid: bytes) -> Platform | None:
         """Give a platform that is known."""
@@ -214,6 +214,7 @@ class IntelVendor:
         )
         is_ca = "intel-pck-is-ca" in self.faults
         expired = "intel-pck-expired" in self.faults
+        named = f"pck {ppid.hex()} {cpu_svn.hex()} {pce_svn}"
         return Cert(
             name=intel_name("Intel SGX PCK Certificate"),
             key=key,
@@ -222,7 +223,7 @@ class IntelVendor:
             crl_sign=False,
             not_before=EPOCH,
             not_after=EPOCH + timedelta(days=30) if expired else EPOCH + PCK_YEARS,
-            serial=self._serial(f"pck {ppid.hex()} {cpu_svn.hex()} {pce_svn}"),
+            serial=self._serial("revoked" if "intel-pck-revoked" in self.faults else named),
             extensions=[(SGX_EXTENSION, False, tlv(0x30, *extension))],
             signer=self._key("stranger") if "intel-pck-unsigned" in self.faults else None,
         )
@@ -257,6 +258,10 @@ class IntelVendor:
         """The evaluation number of the last TCB recovery."""
         return max((one.number for one in self._state()[1]), default=FIRST_NUMBER)
 
+    def evaluation_dates(self) -> list[tuple[int, datetime]]:
+        """Number and time of each TCB recovery, oldest first."""
+        return [(one.number, datetime.fromtimestamp(one.at, UTC)) for one in self._state()[1]]
+
     def root_crl(self, now: datetime) -> bytes:
         """What the root withdrew, in DER."""
         revoked = set(self._state()[0])
@@ -268,7 +273,8 @@ class IntelVendor:
 
     def pck_crl(self, now: datetime, *, multi_package: bool) -> bytes:
         """Which platforms' certificates are withdrawn, in DER."""
-        return self._crl(self.pck_ca(multi_package=multi_package), self._state()[0], now)
+        serials = [*self._state()[0], self._serial("revoked")]  # which a certificate has by a fault alone
+        return self._crl(self.pck_ca(multi_package=multi_package), serials, now)
 
     def _crl(self, issuer: Cert, serials: Sequence[int], now: datetime) -> bytes:
         issued = self._issued(now)
@@ -346,7 +352,8 @@ class IntelVendor:
 
     def _document(self, name: str, body: Json, *, changed: str) -> bytes:
         made = self.sign_document(name, body)
-        return made.replace(b"UpToDate", b"Outdated") if changed in self.faults else made
+        number = b'"tcbEvaluationDataNumber":'
+        return made.replace(number, number + b"9") if changed in self.faults else made
 
     def _document_issued(self, now: datetime, what: str) -> datetime:
         issued = self._issued(now)
@@ -391,13 +398,13 @@ def mrsigner_of(key: rsa.RSAPrivateKey) -> bytes:
 
 def stored_rsa_key(store: Store, name: str) -> rsa.RSAPrivateKey:
     """Give the key of that name (RSA-3072, exponent 3, as SIGSTRUCT needs), after making it when there is none."""
-    data = store.get(name)
-    if data is None:
-        made = rsa.generate_private_key(3, 3072)
-        data = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        store.put(name, data)
-        return made
+    data = store.once(name, _new_rsa_key)
     key = load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=True)  # we made it ourselves
     if not isinstance(key, rsa.RSAPrivateKey):
         raise EmulatorError(f"{name} in the store is no RSA key")
     return key
+
+
+def _new_rsa_key() -> bytes:
+    made = rsa.generate_private_key(3, 3072)
+    return made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
