@@ -5,7 +5,9 @@ Names are those of the AMD64 manual (volume 2) and of the kernel's asm/kvm.h, wh
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final, Self
 
 from ketuvim import _structs as s
@@ -21,9 +23,6 @@ EFER_LME: Final = 1 << 8
 EFER_LMA: Final = 1 << 10
 RFLAGS_RESERVED: Final = 1 << 1
 """The bit of ``rflags`` that is always one."""
-
-_SEGMENT_WIDTH: Final = 12
-_TABLE_WIDTH: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +55,7 @@ class Registers:
 
     def pack(self) -> bytearray:
         """Write ``struct kvm_regs``."""
-        return bytearray(s.REGS.pack(*astuple(self)))
+        return bytearray(s.REGS.pack(*_GENERAL(self)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +115,7 @@ class SpecialRegisters:
 
     def pack(self) -> bytearray:
         """Write ``struct kvm_sregs``."""
-        return bytearray(s.SREGS.pack(*_flat(astuple(self))))
+        return bytearray(s.SREGS.pack(*_pack_system(self), *self.interrupt_bitmap))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,26 +150,34 @@ class SpecialRegisters2:
 
     def pack(self) -> bytearray:
         """Write ``struct kvm_sregs2``."""
-        return bytearray(s.SREGS2.pack(*_flat(astuple(self))))
+        return bytearray(s.SREGS2.pack(*_pack_system(self), self.flags, *self.pdptrs))
+
+
+_GENERAL: Final = attrgetter(*Registers.__slots__)
+_SEGMENT: Final = attrgetter(*Segment.__slots__)
+_SEGMENTS: Final = ("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldt")
+_TABLES: Final = ("gdt", "idt")
+_CONTROL: Final = ("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "apic_base")
 
 
 def _unpack_system(numbers: tuple[int, ...]) -> tuple[dict[str, Any], list[int]]:
     """Name what both structures have in common; give what is left."""
-    rest, fields = list(numbers), dict[str, Any]()
-    for name in ("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldt"):
-        fields[name] = Segment(**dict(zip(Segment.__slots__, rest[:_SEGMENT_WIDTH], strict=True)))
-        del rest[:_SEGMENT_WIDTH]
-    for name in ("gdt", "idt"):
-        fields[name] = DescriptorTable(base=rest[0], limit=rest[1])
-        del rest[:_TABLE_WIDTH]
-    for name in ("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "apic_base"):
-        fields[name] = rest.pop(0)
-    return fields, rest
+    rest, fields = iter(numbers), dict[str, Any]()
+    for name in _SEGMENTS:
+        fields[name] = Segment(**{part: next(rest) for part in Segment.__slots__})
+    for name in _TABLES:
+        fields[name] = DescriptorTable(base=next(rest), limit=next(rest))
+    for name in _CONTROL:
+        fields[name] = next(rest)
+    return fields, list(rest)
 
 
-def _flat(values: tuple[Any, ...]) -> list[int]:
-    """Undo the nesting of segments, tables and lists."""
-    numbers: list[int] = []
-    for value in values:
-        numbers.extend(_flat(value) if isinstance(value, tuple) else [value])
-    return numbers
+def _pack_system(registers: SpecialRegisters | SpecialRegisters2) -> Iterator[int]:
+    """Give what both structures have in common, in order."""
+    for name in _SEGMENTS:
+        yield from _SEGMENT(getattr(registers, name))
+    for name in _TABLES:
+        table: DescriptorTable = getattr(registers, name)
+        yield from (table.base, table.limit)
+    for name in _CONTROL:
+        yield getattr(registers, name)

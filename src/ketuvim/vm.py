@@ -85,7 +85,7 @@ class VirtualMachine:
         """
         if address % PAGE or size % PAGE or size <= 0 or address < 0:
             raise Misuse(f"a region has whole pages of {PAGE} bytes, not {size} bytes at {address:#x}")
-        if space not in range(max(1, self.check(Capability.MULTI_ADDRESS_SPACE))):
+        if space and space not in range(self.check(Capability.MULTI_ADDRESS_SPACE)):
             raise Misuse(f"there is no address space {space}")
         mapping = self._mapping(size, file, file_offset, guest_memfd, guest_memfd_offset)
         with self._lock:
