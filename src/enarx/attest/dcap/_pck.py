@@ -6,6 +6,7 @@ Source: Intel, "SGX PCK Certificate and Certificate Revocation List Profile Spec
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -129,7 +130,7 @@ def parse_pck(certificate: Certificate) -> Pck:
     if extension is None:
         raise MalformedCollateral(f"{certificate.common_name} has no SGX extension")
     part = _items((Tag.SEQUENCE, _only(extension.value)), _ARC, range(1, 8), range(1, 6))
-    tcb = _items(part[2], _ARC + b"\x02", range(1, 19), range(1, 19))
+    tcb = _tcb(part[2])
     configuration = _items(part[7], _ARC + b"\x07", range(1, 4), range(0)) if 7 in part else {}
     bits = {number: _boolean(item) for number, item in configuration.items()}
     return Pck(
@@ -174,6 +175,27 @@ def _items(listed: _Item, arc: bytes, known: range, required: range) -> dict[int
         found[oid[-1]] = parts[1]
     if missing := [number for number in required if number not in found]:
         raise MalformedCollateral(f"{_NAME}: item {missing[0]} is missing")
+    return found
+
+
+# One of the eighteen items: an INTEGER of one to three bytes, or an OCTET STRING of sixteen.
+_TCB_ITEM: Final = re.compile(
+    rb"\x30(.)\x06\x0b" + re.escape(_ARC) + rb"\x02([\x01-\x12])(\x02(?:\x01.|\x02..|\x03...)|\x04\x10.{16})",
+    re.DOTALL,
+)
+
+
+def _tcb(listed: _Item) -> dict[int, _Item]:
+    """The security versions by number, each of the eighteen once."""
+    found: dict[int, _Item] = {}
+    read = 0
+    items = _TCB_ITEM.findall(listed[1])
+    for size, number, item in items:
+        if size[0] == 13 + len(item):
+            found[number[0]] = (item[0], item[2:])
+            read += 15 + len(item)
+    if listed[0] != Tag.SEQUENCE or not len(found) == len(items) == 18 or read != len(listed[1]):
+        raise MalformedCollateral(f"{_NAME}: the TCB is not a list of eighteen numbered items, each once")
     return found
 
 
