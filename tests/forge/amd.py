@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from functools import cache
+from uuid import UUID
 
-from tests.forge.pki import NOW
+from tests.forge.pki import NOW, ec_key
 
 from enarx.attest import (
     AuthenticityOnly,
@@ -17,6 +19,21 @@ from enarx.attest import (
     Vendor,
     Verifier,
 )
+from enarx.attest.sev import (
+    STRICT,
+    GuestPolicy,
+    LaunchSession,
+    SessionKeys,
+    SevDetail,
+    build_secret_table,
+    owner_certificate,
+    pack_evidence,
+    pack_policy,
+    pack_secret,
+    parse_chain,
+    prepare_session,
+)
+from enarx.attest.sev import VERIFIER as SEV_VERIFIER
 from enarx.attest.snp import VERIFIER
 from enarx.tcb.wire import Value
 from enarx_emulator.amd.machine import make
@@ -121,3 +138,90 @@ def judge(
     """What a relying party says of SNP evidence at the time of the tests."""
     verifier = Verifier(tees=[VERIFIER], anchors=trusted, policy=policy or AuthenticityOnly(), cache=Cache())
     return verifier.verify(evidence, collateral=beside, binding=binding, now=NOW)
+
+
+def launched(machine: SnpMachine) -> int:
+    """The handle of a guest that runs ``IMAGE``."""
+    return number(machine.command("launch", {"image": IMAGE})["guest"])
+
+
+def number(value: object) -> int:
+    """A number among the answers of a machine."""
+    assert isinstance(value, int)
+    return value
+
+
+def octets(value: object) -> bytes:
+    """Bytes among the answers of a machine."""
+    assert isinstance(value, bytes)
+    return value
+
+
+class Owner:
+    """Somebody who launches a guest on a machine of SEV or SEV-ES, and trusts the emulated root alone."""
+
+    def __init__(
+        self, machine: SevMachine, *, flags: GuestPolicy | None = None, image: bytes = IMAGE
+    ) -> None:
+        self.machine, self.image = machine, image
+        es = GuestPolicy.ES if machine.kind == "sev-es" else GuestPolicy(0)
+        self.policy = pack_policy(STRICT | es if flags is None else flags, api=(1, 40))
+        self.keys = SessionKeys(tek=bytes(range(16)), tik=bytes(range(16, 32)))
+        self.anchors = anchors(machine)
+        self.chain = octets(machine.command("info", {})["platform_chain"])
+        self.pdh = parse_chain(self.chain).pdh.key
+        self.key = ec_key("owner of a guest")
+        self.session = prepare_session(
+            self.pdh, owner=self.key, keys=self.keys, policy=self.policy, nonce=bytes(16), iv=b"\x01" * 16
+        )
+
+    @property
+    def digest(self) -> bytes:
+        """The launch digest that the owner expects."""
+        padded = self.image + bytes(-len(self.image) % 4096)
+        vmsas = bytes(4096) if self.machine.kind == "sev-es" else b""
+        return hashlib.sha256(padded + vmsas).digest()
+
+    def start(self) -> int:
+        """Launch up to the measurement; gives the handle."""
+        certificate = owner_certificate(self.key.public_key())
+        given = {
+            "image": self.image,
+            "policy": self.policy,
+            "certificate": certificate,
+            "session": self.session,
+        }
+        return number(self.machine.command("launch", given)["guest"])
+
+    def verify(self, measured: Mapping[str, Value], trusted: TrustAnchors | None = None) -> Claims:
+        """Judge what LAUNCH_MEASURE gave."""
+        evidence = pack_evidence(
+            self.chain,
+            api=(number(measured["api_major"]), number(measured["api_minor"])),
+            build=number(measured["build"]),
+            policy=self.policy,
+            measure=octets(measured["measure"]),
+        )
+        session = LaunchSession.prepared(
+            self.pdh, tik=self.keys.tik, session=self.session, digests=(self.digest,)
+        )
+        verifier = Verifier(
+            tees=[SEV_VERIFIER], anchors=trusted or self.anchors, policy=AuthenticityOnly(), cache=Cache()
+        )
+        return verifier.verify(
+            evidence, collateral=Collateral.none(), binding=session.binding, now=NOW, launch=session
+        )
+
+    def launch(self, secrets: Mapping[UUID, bytes] | None = None) -> int:
+        """Launch, verify, hand over secrets, let it run; gives the handle."""
+        handle = self.start()
+        claims = self.verify(self.machine.command("measure", {"guest": handle}))
+        if secrets:
+            assert isinstance(claims.detail, SevDetail)
+            packet = pack_secret(
+                claims.detail.launch, build_secret_table(secrets), keys=self.keys, iv=b"\x02" * 16
+            )
+            given = {"guest": handle, "header": packet.header, "payload": packet.payload}
+            self.machine.command("secret", given)
+        self.machine.command("finish", {"guest": handle})
+        return handle

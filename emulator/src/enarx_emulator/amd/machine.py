@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from enarx.tcb.wire import Value
-from enarx_emulator.amd.chip import Chip, product
+from enarx_emulator.amd.chip import Chip, product, raised
 from enarx_emulator.amd.sev_machine import SevMachine
 from enarx_emulator.amd.snp_machine import SnpMachine
 from enarx_emulator.amd.vendor import AmdVendor
@@ -24,6 +24,11 @@ def make(
     chip = Chip(fuses) if "chip" not in saved else Chip.restore(fuses, _table(saved["chip"]))
     match setup.kind:
         case "snp":
+            if "snp-old-firmware" in setup.faults:
+                chip.committed = chip.current = raised(fuses.product.firmware, by=-1)
+                chip.commit()
+            if "snp-uncommitted-firmware" in setup.faults:
+                chip.update(raised(chip.committed))
             return SnpMachine(chip, maker, random=random, faults=setup.faults)
         case "sev" | "sev-es":
             kept = _table(saved.get("sev", {}))

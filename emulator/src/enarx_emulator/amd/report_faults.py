@@ -20,10 +20,10 @@ def _number(fields: Fields, name: str) -> int:
     return value
 
 
-def _lower_microcode(fields: Fields, name: str) -> bytes:
+def _microcode(fields: Fields, name: str, *, by: int) -> bytes:
     """In every layout of TCB_VERSION the last byte is the microcode."""
     raw = _bytes(fields, name)
-    return raw[:7] + bytes((raw[7] - 1,))
+    return raw[:7] + bytes((raw[7] + by,))
 
 
 def _other_line(fields: Fields) -> Fields:
@@ -36,15 +36,13 @@ _SIGNED: Final[Mapping[str, Callable[[Fields], Fields]]] = {
     "snp-host-report": lambda _: {"vmpl": 0xFFFFFFFF},
     "snp-wrong-cpuid": _other_line,
     "snp-reported-above-committed": lambda fields: {
-        "committed_tcb": _lower_microcode(fields, "committed_tcb")
+        "committed_tcb": _microcode(fields, "committed_tcb", by=-1)
     },
     "snp-committed-above-current": lambda fields: {
-        "current_tcb": _lower_microcode(fields, "current_tcb"),
-        "launch_tcb": _lower_microcode(fields, "launch_tcb"),
+        "current_tcb": _microcode(fields, "current_tcb", by=-1),
+        "launch_tcb": _microcode(fields, "launch_tcb", by=-1),
     },
-    "snp-launch-above-current": lambda fields: {
-        name: _lower_microcode(fields, name) for name in ("current_tcb", "committed_tcb", "reported_tcb")
-    },
+    "snp-launch-above-current": lambda fields: {"launch_tcb": _microcode(fields, "launch_tcb", by=1)},
     "snp-version-order": lambda fields: {
         "committed_version": bytes((_bytes(fields, "committed_version")[0] + 1,))
         + _bytes(fields, "committed_version")[1:]

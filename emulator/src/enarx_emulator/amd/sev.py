@@ -268,7 +268,7 @@ class SevFirmware:
     def launch_measure(self, handle: int) -> bytes:
         """LAUNCH_MEASURE: give MEASURE and MNONCE (48 bytes); nothing can be added to the guest any more."""
         guest = self._guest(handle, GuestState.LUPDATE)
-        nonce = bytes(16) if "sev-repeated-nonce" in self._faults else self._random(16)
+        nonce = self._random(16)
         digest = guest.digest.digest()
         if "sev-wrong-digest" in self._faults:
             digest = hashlib.sha256(digest).digest()

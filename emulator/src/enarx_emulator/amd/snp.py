@@ -100,7 +100,8 @@ class SnpFirmware:
         self.report_version = chip.product.report_version if report_version is None else report_version
         self.platform_info = platform_info | int(smt)
         self.state = PlatformState.UNINIT
-        self.mask_chip_id = self.mask_chip_key = False
+        self.mask_chip_id = "snp-hidden-chip" in faults
+        self.mask_chip_key = "snp-masked-key" in faults
         self.vlek: bytes | None = None
         self._random = random
         self._guests: dict[int, SnpGuest] = {}

@@ -5,6 +5,7 @@ Source: AMD 57230 (VCEK and KDS interface).
 
 from __future__ import annotations
 
+import hashlib
 import re
 import ssl
 from collections.abc import Callable, Mapping
@@ -257,7 +258,7 @@ def _refusal(status: int, why: str) -> Answer:
 
 
 def _file_of(hwid: bytes) -> str:
-    return f"amd-chip-{hwid.hex()}"
+    return f"amd-chip-{hashlib.sha256(hwid).hexdigest()}"
 
 
 def _pem(der: bytes) -> bytes:
