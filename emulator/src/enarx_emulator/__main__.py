@@ -5,6 +5,7 @@ Exit codes are those of ``enarx``: 0 done, 1 refused, 2 usage, 3 malformed, 4 un
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -69,6 +70,7 @@ def start(
 
     It is made when DIR holds none yet, and the same ever after. Hosts command it at DIR/host.sock.
     """
+    gc.disable()  # nothing of what is loaded now is garbage; looking for some takes a tenth of the start
     from enarx_emulator.hardware import refuse_beside_real_hardware
     from enarx_emulator.identity import Identity
     from enarx_emulator.process import SOCKET, Process
@@ -87,6 +89,8 @@ def start(
             faults=frozenset(faults),
         )
         process = Process(identity, state)
+        gc.freeze()
+        gc.enable()
         document = {"kind": kind, "emulated": True, "socket": str(state / SOCKET), "faults": sorted(faults)}
         text = f"EMULATED {kind} listens at {state / SOCKET}"
         _result(as_json, "enarx-emulator.started/1", document, text)

@@ -365,7 +365,7 @@ def _listen(directory: Path) -> socket.socket:
         finally:
             os.close(home)
         (directory / SOCKET).chmod(0o600)
-        listener.listen(MAX_HOSTS)
+        listener.listen(socket.SOMAXCONN)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
