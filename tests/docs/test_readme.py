@@ -40,7 +40,7 @@ def test_readme_names_no_kind_of_evidence_that_is_not_verified() -> None:
     assert sentence is not None
     named = {
         name.lower().removeprefix("sev-").removeprefix("aws ").removeprefix("arm ")
-        for name in re.split(r", | and ", sentence[1])
+        for name in re.split(r", | and ", " ".join(sentence[1].split()))
     }
     assert {"snp", "sgx", "tdx"} <= named <= set(registry.BUILTIN)
 

@@ -10,11 +10,15 @@ import click
 
 from enarx.attest import Collateral, Kind, MalformedEvidence, cmw
 from enarx.attest._verifier import recognise
+from enarx.attest.azure import parse_hcl_report
+from enarx.attest.azure._hcl import MAGIC as HCL_MAGIC
+from enarx.attest.azure._hcl import ReportType
 from enarx.attest.chain import parse_revocation_list
 from enarx.attest.checks import show
 from enarx.attest.material import recognise_collateral
 from enarx.attest.registry import BUILTIN
 from enarx.attest.results import fields_document
+from enarx.attest.snp import parse_evidence
 from enarx.attest.snp._certs import read_endorsement
 from enarx.attest.x509 import Certificate, name_attributes, parse_certificate
 from enarx.cli._exit import ExitCode
@@ -61,6 +65,8 @@ def inspect(output: Output, files: tuple[Path, ...]) -> ExitCode:
 def sections(data: bytes, name: str) -> list[Section]:
     """Say what ``data`` is and what it holds. Raises ``Malformed`` when it is nothing we know."""
     tees = tuple(BUILTIN.values())
+    if data.startswith(HCL_MAGIC):
+        return _hcl_report(data)
     try:
         tee, opened = recognise(data, tees)
     except MalformedEvidence:
@@ -76,6 +82,15 @@ def sections(data: bytes, name: str) -> list[Section]:
         return collateral_sections(recognise_collateral(data))
     except Malformed as error:
         raise Malformed(f"{name}: {error}", hint=error.hint) from None
+
+
+def _hcl_report(data: bytes) -> list[Section]:
+    """What a virtual TPM of Azure keeps: no evidence without a quote, but worth to be looked at."""
+    report = parse_hcl_report(data)
+    found: list[Section] = [("HCL report of Azure (not verified)", report.fields())]
+    if report.report_type is ReportType.SNP:
+        found.append(("snp evidence (not verified)", parse_evidence(report.hardware).fields()))
+    return found
 
 
 def _envelope(data: bytes) -> list[Section]:
