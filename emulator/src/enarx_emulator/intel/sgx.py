@@ -44,7 +44,7 @@ class Flag(IntFlag):
     AEX_NOTIFY = 1 << 10
 
 
-_SUPPORTED: Final = sum(Flag) & ~Flag.INIT
+_SUPPORTED: Final = int(sum(Flag)) & ~Flag.INIT.value
 XFRM: Final = 0x3
 """x87 and SSE, which every enclave may use."""
 _XFRM_SUPPORTED: Final = 0xE7
@@ -75,7 +75,7 @@ class KeyPolicy(IntFlag):
 
 _KSS_POLICY: Final = 0x3C
 _KEY_POLICY: Final = 0x3F
-_ALWAYS_SEALED: Final = Flag.INIT | Flag.DEBUG
+_ALWAYS_SEALED: Final = (Flag.INIT | Flag.DEBUG).value
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,7 +110,7 @@ def attributes(flags: int = Flag.MODE64, xfrm: int = XFRM) -> bytes:
 
 def key_request(name: KeyName, processor: Processor, **fields: int | bytes) -> bytes:
     """Give a KEYREQUEST (512 bytes) for the processor's security versions and all sealable attributes."""
-    mask = attributes((1 << 64) - 1 & ~(Flag.AEX_NOTIFY | 0xFF00), 0)
+    mask = attributes((1 << 64) - 1 & ~(Flag.AEX_NOTIFY.value | 0xFF00), 0)
     return fill(
         KEY_REQUEST, {"key_name": name, "cpu_svn": processor.cpu_svn, "attributes_mask": mask, **fields}
     )
