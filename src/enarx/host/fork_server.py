@@ -29,16 +29,25 @@ _MAKE: Final = {False: b"k", True: b"r"}
 class ForkServer:
     """A fork server and its pool. Use it as a context manager; leaving it ends every keep it made."""
 
-    def __init__(self, *, pool: int = DEFAULT_POOL, require_sandbox: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        pool: int = DEFAULT_POOL,
+        require_sandbox: bool = False,
+        attested: bool = False,
+        path: str | None = None,
+    ) -> None:
+        """``attested`` keeps have a port to their platform; ``path`` says where the image is, if not with us."""
         self._size = pool
+        self._attested = attested
         self._make = _MAKE[require_sandbox]
         self._ready: deque[KeepProcess] = deque()
         self._changed = threading.Condition()
         self._failure: EnarxError | None = None
         self._closed = False
         try:
-            self._control, self._pid = start_interpreter(stderr=False)
-            self._control.sendall(b"--serve\n")
+            self._control, self._pid = start_interpreter(stderr=False, path=path)
+            self._control.sendall(b"--serve --attested\n" if attested else b"--serve\n")
         except OSError as error:
             raise KeepNotStarted(
                 f"the fork server does not start: {(error.strerror or '').lower()}"
@@ -114,22 +123,31 @@ class ForkServer:
             self._changed.notify_all()
 
     def _request(self) -> KeepProcess:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))]
-            self._control.sendmsg([self._make], rights)
+        pairs = [socket.socketpair() for _ in range(1 + self._attested)]
+        descriptors = array.array("i", [theirs.fileno() for _, theirs in pairs])
+        try:
+            self._control.sendmsg([self._make], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+            pid = self._answer()
+        except BaseException:
+            for ours, _ in pairs:
+                ours.close()
+            raise
+        finally:
+            for _, theirs in pairs:
+                theirs.close()
+        return KeepProcess(pairs[0][0], pid, ours=False, port=pairs[1][0] if self._attested else None)
+
+    def _answer(self) -> int:
         answer = b""
         while len(answer) < _ANSWER_BYTES:
             part = self._control.recv(_ANSWER_BYTES - len(answer))
             if not part:
-                ours.close()
                 raise KeepNotStarted("the fork server has ended")
             answer += part
         pid = int.from_bytes(answer, "big", signed=True)
         if pid <= 0:
-            ours.close()
             raise KeepNotStarted("the fork server made no keep")
-        return KeepProcess(ours, pid, ours=False)
+        return pid
 
     def close(self) -> None:
         """End the server and every keep that it made; safe to call twice."""

@@ -32,8 +32,12 @@ class KeepNotStarted(EnarxError):
 class KeepProcess:
     """One keep and our end of its channel; ``pid`` is the process to wait for, unless somebody else does."""
 
-    def __init__(self, sock: socket.socket, pid: int, *, ours: bool = True) -> None:
+    def __init__(
+        self, sock: socket.socket, pid: int, *, ours: bool = True, port: socket.socket | None = None
+    ) -> None:
         self._sock = sock
+        self.port = port
+        """The platform's end of its port, if it is one that attests and we are its platform."""
         self.channel = SocketChannel(sock)
         self.pid = pid
         self._ours = ours
@@ -67,6 +71,10 @@ class KeepProcess:
             case Exited(outcome=value):
                 return Outcome.from_value(value)
         raise KeepNotStarted("the keep speaks out of turn")
+
+    def hand_over(self) -> socket.socket:
+        """Give our end of the channel away, to who will be its host."""
+        return self._sock
 
     def give_time(self, timeout_s: float) -> None:
         """Let each following wait for the keep take at most ``timeout_s``."""
@@ -106,6 +114,8 @@ class KeepProcess:
     def end(self) -> None:
         """Kill the keep if it is alive, and give back what it holds here."""
         self.channel.close()
+        if self.port is not None:
+            self.port.close()
         if self.exit_status is None and self._ours:
             self._kill()
             self.wait()

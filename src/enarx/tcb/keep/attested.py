@@ -146,9 +146,9 @@ class AttestedKeep:
         while not self._over():
             for fd, event in self._wait():
                 self._serve_descriptor(fd, event)
+            self._expire()
             for peer in list(self._peers):
                 self._guarded(peer, self._pump)
-            self._expire()
 
     def _over(self) -> bool:
         """Whether there is nothing left to do: the end is told, or cannot be."""
