@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from enarx.attest import cmw
 from enarx.attest.anchors import TrustAnchors
+from enarx.attest.bundle import unpack
 from enarx.attest.cache import Cache
 from enarx.attest.checks import Ledger
 from enarx.attest.claims import Claims, Verified
@@ -70,8 +70,8 @@ class Verifier:
     ) -> Claims:
         """Give what ``evidence`` proves at ``now``.
 
-        1. Open the envelope (CMW record), if there is one, and recognise the kind of evidence among those
-           enabled.
+        1. Open the envelope (CMW record, or a collection of evidence and collateral), if there is one, and recognise
+           the kind of evidence among those enabled.
         2. Parse it.
         3. Verify signatures, chain to a pinned root, revocation and freshness.
         4. Compare report data with ``binding``: every byte, in constant time.
@@ -85,10 +85,12 @@ class Verifier:
         if now.tzinfo is None:
             raise ValueError("now has no time zone")
         ledger = Ledger()
-        tee, evidence = recognise(evidence, self._tees)  # 1
+        _check_size(evidence)  # 1
+        evidence, carried = unpack(evidence)
+        tee, evidence = _find(evidence, self._tees)
         parsed = tee.parse(evidence)  # 2
         context = Context(
-            collateral=collateral,
+            collateral=collateral if carried is None else collateral | carried,
             anchors=self._anchors,
             now=now,
             cache=self._cache if self._cache is not None else Cache(),
@@ -127,11 +129,19 @@ def recognise(evidence: bytes, tees: Sequence[TeeVerifier]) -> tuple[TeeVerifier
 
     Raises ``MalformedEvidence`` when it looks like none or several.
     """
+    _check_size(evidence)
+    return _find(unpack(evidence)[0], tees)
+
+
+def _check_size(evidence: bytes) -> None:
+    """Refuse what is too large to be looked at."""
     if len(evidence) > MAX_EVIDENCE_BYTES:
         raise MalformedEvidence(
             f"evidence has {len(evidence)} bytes, at most {MAX_EVIDENCE_BYTES} are allowed"
         )
-    opened = cmw.unwrap(evidence)
+
+
+def _find(opened: bytes, tees: Sequence[TeeVerifier]) -> tuple[TeeVerifier, bytes]:
     found = [tee for tee in tees if tee.recognise(opened)]
     if len(found) != 1:
         looks = " and ".join(tee.name for tee in found) or "no evidence that is enabled"

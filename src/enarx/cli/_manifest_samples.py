@@ -6,7 +6,7 @@ Each kind has a function that gives what differs from the manifest, by name, and
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -68,7 +68,7 @@ from enarx.attest.snp._certs import read_endorsement
 from enarx.attest.tdx._log import parse_td_log
 from enarx.attest.tee import Context
 from enarx.attest.tpm import VERIFIER as TPM
-from enarx.attest.tpm import pack_evidence, parse_evidence
+from enarx.attest.tpm import pack_evidence, parse_evidence, read_tpm2_pcrs
 from enarx.attest.x509 import parse_certificate as parse_x509
 from enarx.cli._files import read
 from enarx.cli._manifest_fields import different
@@ -132,20 +132,9 @@ def _quote(sample: Sample, files: Mapping[str, str], *, certificate: bytes | Non
         values = json.loads(sample.at(files["pcrs"]))["pcrs"]
         pcrs = b"".join(bytes.fromhex(values[index]) for index in sorted(values, key=int))
     else:
-        pcrs = b"".join(_tpm2_tools_pcrs(sample.read("pcr_file_tpm2_tools")))
+        pcrs = read_tpm2_pcrs(sample.read("pcr_file_tpm2_tools")) or b""
     quote, signature = sample.at(files["attest"]), sample.at(files["signature"])
     return pack_evidence(quote, signature, pcrs, certificate=certificate)
-
-
-def _tpm2_tools_pcrs(data: bytes) -> Iterator[bytes]:
-    """The values in the file of ``tpm2_quote --pcr``: a selection, then lists with room for eight digests each."""
-    selection, entry = 132, 66
-    lists = int.from_bytes(data[selection : selection + 4], "little")
-    size = 4 + 8 * entry
-    for start in range(selection + 4, selection + 4 + lists * size, size):
-        for number in range(int.from_bytes(data[start : start + 4], "little")):
-            at = start + 4 + number * entry
-            yield data[at + 2 : at + 2 + int.from_bytes(data[at : at + 2], "little")]
 
 
 def _genuine(evidence: bytes, sample: Sample, collateral: Collateral, anchors: TrustAnchors) -> None:

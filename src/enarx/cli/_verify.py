@@ -20,15 +20,18 @@ from enarx.attest import (
     EvidenceRejected,
     Policy,
     PolicyDenied,
-    TrustAnchors,
     Verifier,
+    bundle,
     explain,
     uncovered,
 )
+from enarx.attest._verifier import recognise
+from enarx.attest.ear import SigningKey
 from enarx.attest.registry import BUILTIN, select
 from enarx.attest.results import checks_document, claims_document
 from enarx.attest.sev import LaunchSession, parse_session
 from enarx.attest.tee import TeeVerifier
+from enarx.cli._ear import Form, Token, load_signing_key, token_of
 from enarx.cli._exit import ExitCode
 from enarx.cli._files import load_anchors, load_collateral, read
 from enarx.cli._main import SETTINGS, json_option
@@ -56,6 +59,14 @@ def parse_report_data(text: str) -> bytes | AnyBinding:
         return bytes.fromhex(text)
     except ValueError:
         raise Malformed(f'report data is {text!r}, expected hex or "any"') from None
+
+
+def parse_form(text: str) -> Form:
+    """Read jwt or cwt."""
+    try:
+        return Form(text)
+    except ValueError:
+        raise Malformed(f"form is {text!r}, expected jwt or cwt") from None
 
 
 tee_option = click.option(
@@ -102,6 +113,9 @@ class Verdict:
     claims: Claims | None
     checks: tuple[Check, ...]
     failures: tuple[Check, ...]
+    refusal: EvidenceRejected | None = None
+    """Why the evidence must not be trusted, where that is the verdict."""
+    token: Token | None = None
 
     def document(self) -> dict[str, object]:
         """The verdict as JSON."""
@@ -113,6 +127,7 @@ class Verdict:
             "failures": [check.name for check in self.failures],
             "claims": claims_document(self.claims) if self.claims else None,
             "checks": checks_document(self.checks),
+            **({"ear": self.token.text()} if self.token else {}),
         }
 
 
@@ -129,9 +144,11 @@ def judge(
     try:
         claims = verifier.verify(evidence, collateral=collateral, binding=binding, now=at, launch=launch)
     except PolicyDenied as error:
-        return _failed(file, ExitCode.REFUSED, "refused", error, error.checks, error.failures)
+        failed = _failed(file, ExitCode.REFUSED, "refused", error, error.checks, error.failures)
+        return dataclasses.replace(failed, refusal=error)
     except EvidenceRejected as error:
-        return _failed(file, ExitCode.REFUSED, "refused", error, error.checks, (error.check,))
+        failed = _failed(file, ExitCode.REFUSED, "refused", error, error.checks, (error.check,))
+        return dataclasses.replace(failed, refusal=error)
     except CollateralMissing as error:
         return _failed(file, ExitCode.UNAVAILABLE, "unavailable", error, error.checks, (error.check,))
     except Unavailable as error:
@@ -192,7 +209,29 @@ def enabled(names: tuple[str, ...]) -> tuple[TeeVerifier, ...]:
     return select(names or BUILTIN)
 
 
-@click.command(context_settings=SETTINGS)
+HELP: Final = """Judge evidence: whether it is genuine, bound to your challenge, and what your policy accepts.
+
+Works offline: certificates, revocation lists and other collateral are given with --collateral. Without
+--policy nothing is appraised, and the exit code is 1 unless --authenticity-only says that this is meant. With
+a policy the evidence must be bound to your challenge: --report-data says what that is; "any" leaves it out.
+Evidence of SEV is bound to the session that you name with --sev-session.
+
+Several files are several pieces of evidence when each is one by itself. Otherwise they are the files of one: a
+quote with its event log and certificates, or quote, signature and PCRs of a TPM, recognised by their content.
+
+\b
+Examples:
+  enarx verify report.bin --collateral certs/ --policy prod.toml --report-data 5f1c...
+  enarx verify quote.bin --collateral pcs/ --authenticity-only --at 2025-06-01T00:00:00Z
+  enarx verify quote.msg quote.sig quote.pcrs ak.pem log.bin --policy prod.toml --report-data 5f1c...
+  enarx verify report.bin --policy prod.toml --report-data 5f1c... --ear jwt --ear-key verifier.pem
+  enarx verify --manifest evidence/
+
+Exit codes: 0 accepted, 1 refused, 2 usage, 3 malformed, 4 something is missing.
+"""
+
+
+@click.command(context_settings=SETTINGS, help=HELP)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILE...")
 @tee_option
 @collateral_option
@@ -212,6 +251,34 @@ def enabled(names: tuple[str, ...]) -> tuple[TeeVerifier, ...]:
     type=click.Path(path_type=Path),
     metavar="F",
     help="How you launched the guest: needed for evidence of SEV and SEV-ES (docs/spec/sev-evidence.md).",
+)
+@click.option(
+    "--ear",
+    "form",
+    type=Parsed("FORM", parse_form),
+    metavar="jwt|cwt",
+    help="Sign the verdict as an attestation result (EAR).",
+)
+@click.option(
+    "--ear-key",
+    "key_path",
+    type=click.Path(path_type=Path),
+    metavar="F",
+    help="The private key (PEM) for that.",
+)
+@click.option(
+    "--ear-out",
+    "token_path",
+    type=click.Path(path_type=Path),
+    metavar="F",
+    help="Where to put the token instead of into the output.",
+)
+@click.option(
+    "--cmw-out",
+    "envelope_path",
+    type=click.Path(path_type=Path),
+    metavar="F",
+    help="Where to put the files as one collection (CMW).",
 )
 @click.option("--authenticity-only", is_flag=True, help="Succeed without a policy: genuine is enough.")
 @click.option(
@@ -235,49 +302,36 @@ def verify(
     binding: bytes | AnyBinding | None,
     roots: tuple[Path, ...],
     session_path: Path | None,
+    form: Form | None,
+    key_path: Path | None,
+    token_path: Path | None,
+    envelope_path: Path | None,
     authenticity_only: bool,
     explained: bool,
     manifest: Path | None,
 ) -> ExitCode:
-    """Judge evidence: whether it is genuine, bound to your challenge, and what your policy accepts.
-
-    Works offline: certificates, revocation lists and other collateral are given with --collateral. Without
-    --policy nothing is appraised, and the exit code is 1 unless --authenticity-only says that this is meant. With
-    a policy the evidence must be bound to your challenge: --report-data says what that is; "any" leaves it out.
-    Evidence of SEV is bound to the session that you name with --sev-session.
-
-    \b
-    Examples:
-      enarx verify report.bin --collateral certs/ --policy prod.toml --report-data 5f1c...
-      enarx verify quote.bin --collateral pcs/ --authenticity-only --at 2025-06-01T00:00:00Z
-      enarx verify --manifest evidence/
-
-    Exit codes: 0 accepted, 1 refused, 2 usage, 3 malformed, 4 something is missing.
-    """
+    """Judge evidence."""
     if manifest is not None:
-        from enarx.cli._manifest import run_manifest
-
-        if files or policy_path:
-            raise click.UsageError("--manifest names evidence and policies itself")
-        return run_manifest(output, manifest, explained=explained)
-    if not files:
-        raise click.UsageError("missing FILE")
-    if policy_path and authenticity_only:
-        raise click.UsageError("--policy and --authenticity-only exclude each other")
+        return _manifest(output, manifest, explained, alone=not files and not policy_path)
+    _check_usage(files, policy_path, authenticity_only, (form, key_path, token_path))
+    key = load_signing_key(key_path) if key_path else None
     chosen = enabled(tees)
-    policy: Policy | AuthenticityOnly = (
-        load_policy(policy_path, chosen) if policy_path else AuthenticityOnly()
-    )
-    anchors: TrustAnchors = load_anchors(roots)
-    verifier = Verifier(tees=chosen, anchors=anchors, policy=policy, cache=Cache())
+    policy = load_policy(policy_path, chosen) if policy_path else AuthenticityOnly()
+    verifier = Verifier(tees=chosen, anchors=load_anchors(roots), policy=policy, cache=Cache())
     collateral = load_collateral(collateral_paths)
     launch = parse_session(read(session_path)) if session_path else None
     if binding is None and launch is not None:
         binding = launch.binding
     when, bound = at or datetime.now(UTC), ANY if binding is None else binding
-    verdicts = [judge(str(file), read(file), verifier, collateral, when, bound, launch) for file in files]
+    pieces = _pieces(files, chosen)
+    if len(pieces) > 1 and (token_path or envelope_path):
+        raise click.UsageError("several pieces of evidence do not go into one file: name one at a time")
+    verdicts = [judge(name, data, verifier, collateral, when, bound, launch) for name, data in pieces.items()]
     if policy_path and binding is None:
         verdicts = [_unbound(verdict) for verdict in verdicts]
+    if form is not None and key is not None:
+        verdicts = [_signed(one, pieces[one.file], chosen, form, key, when) for one in verdicts]
+    verdicts = [_written(one, pieces[one.file], token_path, envelope_path) for one in verdicts]
     code = max((verdict.code for verdict in verdicts), default=ExitCode.DONE)
     if code is ExitCode.DONE and policy_path is None and not authenticity_only:
         code = ExitCode.REFUSED
@@ -285,6 +339,66 @@ def verify(
     document = {"verdicts": [verdict.document() for verdict in verdicts], "exit_code": int(code)}
     output.result("enarx.verify/1", document, "\n".join(_text(one, explained, meant) for one in verdicts))
     return code
+
+
+def _manifest(output: Output, folder: Path, explained: bool, *, alone: bool) -> ExitCode:
+    from enarx.cli._manifest import run_manifest
+
+    if not alone:
+        raise click.UsageError("--manifest names evidence and policies itself")
+    return run_manifest(output, folder, explained=explained)
+
+
+def _check_usage(
+    files: tuple[Path, ...],
+    policy_path: Path | None,
+    authenticity_only: bool,
+    ear: tuple[Form | None, Path | None, Path | None],
+) -> None:
+    form, key_path, token_path = ear
+    if not files:
+        raise click.UsageError("missing FILE")
+    if policy_path and authenticity_only:
+        raise click.UsageError("--policy and --authenticity-only exclude each other")
+    if (form is None) != (key_path is None) or (token_path is not None and form is None):
+        raise click.UsageError("--ear and --ear-key belong together, and --ear-out to them")
+
+
+def _pieces(files: tuple[Path, ...], tees: tuple[TeeVerifier, ...]) -> dict[str, bytes]:
+    """The evidence by the names of the files that it is from: each is some, or all are the files of one."""
+    found = {str(file): read(file) for file in files}
+    if len(found) < 2 or bundle.each_is_evidence(found.values(), tees):
+        return found
+    return {" + ".join(found): bundle.pack(tuple(found.values()), tees)}
+
+
+def _signed(
+    verdict: Verdict,
+    evidence: bytes,
+    tees: tuple[TeeVerifier, ...],
+    form: Form,
+    key: SigningKey,
+    when: datetime,
+) -> Verdict:
+    """Add the token; nothing can be said of evidence that could not be judged."""
+    judged = verdict.claims or verdict.refusal
+    if judged is None:
+        return verdict
+    name = verdict.claims.tee.value if verdict.claims else recognise(evidence, tees)[0].name
+    return dataclasses.replace(verdict, token=token_of(judged, name, form, key, now=when))
+
+
+def _written(verdict: Verdict, evidence: bytes, token: Path | None, envelope: Path | None) -> Verdict:
+    """Put evidence and token where they were asked for."""
+    if envelope is not None:
+        envelope.write_bytes(bundle.envelop(evidence))
+    if token is None:
+        return verdict
+    if verdict.token is None:
+        token.unlink(missing_ok=True)  # nobody shall take an older one for this verdict's
+        return verdict
+    token.write_bytes(verdict.token.value)
+    return dataclasses.replace(verdict, token=None)
 
 
 def _unbound(verdict: Verdict) -> Verdict:
@@ -312,6 +426,8 @@ def _text(verdict: Verdict, explained: bool, meant: bool) -> str:
         lines.append(f"  report data {claims.report_data.hex()}{'' if claims.bound else ' (not compared)'}")
         if not meant:
             lines.append("  not accepted: no policy was given (--authenticity-only if that is meant)")
+    if verdict.token is not None:
+        lines.append(f"  ear {verdict.token.text()}")
     if explained:
         lines += ["", explain(verdict.checks)]
         if claims is not None:

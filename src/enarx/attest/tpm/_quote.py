@@ -22,6 +22,8 @@ PCRS: Final = 24
 _MAGIC: Final = 0xFF544347
 _QUOTE: Final = 0x8018
 _MAX_BANKS: Final = 16
+HEAD: Final = _MAGIC.to_bytes(4, "big") + _QUOTE.to_bytes(2, "big")
+"""Magic and type, with which a quote begins."""
 _MEDIA_TYPE: Final = "application/octet-stream"
 _ITEMS: Final = frozenset({"quote", "signature", "pcrs"})
 
