@@ -73,9 +73,16 @@ Route = Callable[[BaseHTTPRequestHandler], object]
 class Service:
     """A server on a free port of this machine for the time of a ``with``."""
 
-    def __init__(self, routes: Mapping[str, Route], *, tls: SSLContext | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        *,
+        otherwise: Route = Reply(status=404),
+        tls: SSLContext | None = None,
+        port: int = 0,
+    ) -> None:
         self.routes = dict(routes)
-        """What each path with its query gives; 404 for all others."""
+        """What each path with its query gives, and ``otherwise`` all others."""
         self.asked: list[tuple[str, Mapping[str, str]]] = []
         """Path and headers of each request, in order."""
         self.ended = threading.Event()
@@ -86,7 +93,7 @@ class Service:
             def do_GET(self) -> None:
                 service.asked.append((self.path, {name.lower(): text for name, text in self.headers.items()}))
                 with contextlib.suppress(OSError):  # the client may go away
-                    service.routes.get(self.path, Reply(status=404))(self)
+                    service.routes.get(self.path, otherwise)(self)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class's name
                 pass

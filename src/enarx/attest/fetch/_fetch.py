@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final, TypeVar
+from queue import SimpleQueue
+from typing import Final, ParamSpec, Self, TypeVar
 
 from enarx.attest import registry
 from enarx.attest._verifier import recognise
@@ -33,6 +35,7 @@ QUIET_S: Final = 1.0
 _UNKNOWN: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST)
 _KEPT: Final = ("content-type",)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -99,13 +102,10 @@ def fetch_collateral(
     asked = _Asked(client or Client(), DiskCache(cache) if cache else None, now)
     plans = tuple(plan(one, services or Services()) for one in evidence)
     told = _Progress(progress)
-    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="enarx-fetch")
-    try:
-        chosen = told.results([pool.submit(_choose, one, asked) for one in plans])
+    with _Workers() as workers:
+        chosen = told.results([workers.submit(_choose, one, asked) for one in plans])
         items = {item.url: item for choice in chosen for item in choice}
-        found = told.results([pool.submit(asked.files, item) for item in items.values()])
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        found = told.results([workers.submit(asked.files, item) for item in items.values()])
     files = [file for some in found for file in some]
     notes = [note for one in plans for note in one.notes]
     notes += [f"{file.name}: {asked.late[file.url]}" for file in files if file.url in asked.late]
@@ -115,7 +115,8 @@ def fetch_collateral(
 def plan(evidence: bytes, services: Services) -> Plan:
     """Derive from evidence what to ask for. Raises ``Unavailable``, ``Malformed``."""
     tee, opened = recognise(evidence, tuple(registry.BUILTIN.values()))
-    match tee.parse(opened):
+    parsed = tee.parse(opened)
+    match getattr(parsed, "hardware", parsed):  # evidence that wraps a report of the hardware has it there
         case SnpEvidence() as found:
             return _amd_kds.plan(found, services.kds)
         case SgxQuote() | TdxQuote() as found:
@@ -219,6 +220,44 @@ def _understood(item: Item, entry: Entry | None) -> tuple[Files | None, datetime
 
 def _is_kept(header: str) -> bool:
     return header in _KEPT or header.endswith("issuer-chain")
+
+
+class _Workers:
+    """Threads that nobody waits for: once one answer is missing, the others are of no use.
+
+    The pools of the standard library are waited for when the process ends, which could take a minute.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._over = False
+
+    def __enter__(self) -> Self:
+        for _ in range(WORKERS):
+            threading.Thread(target=self._work, name="enarx-fetch", daemon=True).start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over = True
+        for _ in range(WORKERS):
+            self._jobs.put(None)
+
+    def submit(self, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Let a thread call ``make``."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(make(*args, **kwargs))
+            except BaseException as error:  # raised where the result is asked for
+                future.set_exception(error)
+
+        self._jobs.put(run)
+        return future
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None and not self._over:
+            job()
 
 
 class _Progress:

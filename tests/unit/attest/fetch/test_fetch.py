@@ -440,6 +440,19 @@ def test_answers_are_waited_for_at_the_same_time(intel: Service) -> None:
     assert len(fetch(intel, dcap.sgx().quote.raw).files) == 7
 
 
+def test_failure_does_not_wait_for_answers_that_are_of_no_use_any_more(amd: Service) -> None:
+    def silent(handler: BaseHTTPRequestHandler) -> None:
+        amd.ended.wait(30)
+
+    amd.routes["/vcek/v1/Milan/cert_chain"] = silent
+    amd.routes["/vcek/v1/Milan/crl"] = Reply(status=404)
+    with pytest.raises(CollateralUnavailable, match="404"):
+        fetch(amd, MILAN, client=Client(exchange_s=30))
+    workers = [thread for thread in threading.enumerate() if thread.name == "enarx-fetch"]
+    assert workers, "one still waits, and nobody for it"
+    assert all(thread.daemon for thread in workers)
+
+
 def test_progress_is_told_when_it_takes_long(amd: Service) -> None:
     told = threading.Event()
     route = amd.routes["/vcek/v1/Milan/crl"]
