@@ -83,7 +83,10 @@ class Cert:
             )
         key = self.signer or issuer.key
         padded = None if self.pkcs1 or not isinstance(key, rsa.RSAPrivateKey) else _PSS
-        return builder.sign(key, self.digest or digest_of(key), rsa_padding=padded).public_bytes(Encoding.DER)
+        same = True if isinstance(key, ec.EllipticCurvePrivateKey) else None
+        digest = self.digest or digest_of(key)
+        signed = builder.sign(key, digest, rsa_padding=padded, ecdsa_deterministic=same)
+        return signed.public_bytes(Encoding.DER)
 
     def crl(
         self,
@@ -108,4 +111,6 @@ class Cert:
             builder = builder.add_revoked_certificate(entry)
         key = signer or self.key
         padded = _PSS if isinstance(key, rsa.RSAPrivateKey) else None
-        return builder.sign(key, digest_of(key), rsa_padding=padded).public_bytes(Encoding.DER)
+        same = True if isinstance(key, ec.EllipticCurvePrivateKey) else None
+        signed = builder.sign(key, digest_of(key), rsa_padding=padded, ecdsa_deterministic=same)
+        return signed.public_bytes(Encoding.DER)
