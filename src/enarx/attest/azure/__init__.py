@@ -3,10 +3,11 @@
 VERIFIER: the kind of evidence to give to ``Verifier``; binding is compared with the quote's qualifying data
 AzureSnpRules, AzureTdxRules: the policy sections ``[azure-snp]`` and ``[azure-tdx]``
 AzureSnpDetail, AzureTdxDetail: ``claims.detail`` of a verdict
+pack_evidence: the collection that a guest shows
 parse_hcl_report: the paravisor's report alone
 """
 
-from enarx.attest.azure._evidence import AzureEvidence, parse_evidence
+from enarx.attest.azure._evidence import AzureEvidence, pack_evidence, parse_evidence
 from enarx.attest.azure._hcl import HclReport, RuntimeData, parse_hcl_report
 from enarx.attest.azure._policy import AzureSnpRules, AzureTdxRules
 from enarx.attest.azure._tee import VERIFIER
@@ -21,6 +22,7 @@ __all__ = [
     "AzureTdxRules",
     "HclReport",
     "RuntimeData",
+    "pack_evidence",
     "parse_evidence",
     "parse_hcl_report",
 ]

@@ -27,6 +27,7 @@ from enarx.attest.tpm import TpmQuote, parse_quote
 MAX_CERTIFICATE_BYTES: Final = 8192
 _NEEDED: Final = frozenset({"hcl-report", "tpm-quote", "tpm-signature", "tpm-pcrs"})
 _OPTIONAL: Final = frozenset({"td-quote", "vcek", "tpm-certificate"})
+_MEDIA_TYPE: Final = "application/octet-stream"
 _RSASSA_SHA256: Final = b"\x00\x14\x00\x0b"
 
 
@@ -82,6 +83,30 @@ def parse_evidence(data: bytes) -> AzureEvidence:
     if b"hcl-report" in data:
         return _from_items(_collection(data))
     return _from_items(_from_tools(read_object(data, "azure evidence")))
+
+
+def pack_evidence(
+    hcl_report: bytes,
+    quote: bytes,
+    signature: bytes,
+    pcrs: bytes,
+    *,
+    td_quote: bytes | None = None,
+    vcek: bytes | None = None,
+    certificate: bytes | None = None,
+) -> bytes:
+    """Write the collection that ``parse_evidence`` reads."""
+    parts = {
+        "hcl-report": hcl_report,
+        "tpm-quote": quote,
+        "tpm-signature": signature,
+        "tpm-pcrs": pcrs,
+        "td-quote": td_quote,
+        "vcek": vcek,
+        "tpm-certificate": certificate,
+    }
+    given = {label: cmw.Record(_MEDIA_TYPE, value) for label, value in parts.items() if value is not None}
+    return cmw.to_cbor(cmw.Collection(given))
 
 
 def _collection(data: bytes) -> dict[str, bytes]:

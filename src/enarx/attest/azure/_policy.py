@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from enarx.attest.azure._hcl import USER_DATA_BYTES
-from enarx.attest.rules import Exactly, Rule, boolean, key, octets, table, texts
+from enarx.attest.rules import Anything, Exactly, Rule, boolean, key, octets, table, texts
 from enarx.attest.snp import SnpRules
 from enarx.attest.tdx import TdxRules
 from enarx.attest.tpm import TpmRules
@@ -54,6 +55,11 @@ class VmRules:
     )
 
 
+def _lint(vtpm: TpmRules) -> Iterator[str]:
+    if isinstance(vtpm.measurement, Anything) and vtpm.pcrs is None:
+        yield "vtpm.measurement: any guest is accepted that the paravisor starts; name its PCRs in pcrs"
+
+
 _CERTIFIED: Final = "give the certificate of the attestation key, and its chain to Azure's root"
 
 
@@ -67,6 +73,11 @@ class AzureSnpRules(SnpRules):
         boolean, path="detail.ak_certified", field=(), default=None, advice=_CERTIFIED
     )
 
+    def lint(self) -> Iterator[str]:
+        """Say what in this section contradicts itself or does nothing."""
+        yield from SnpRules.lint(self)
+        yield from _lint(self.vtpm)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AzureTdxRules(TdxRules):
@@ -77,3 +88,8 @@ class AzureTdxRules(TdxRules):
     ak_certified: Rule | None = key(
         boolean, path="detail.ak_certified", field=(), default=None, advice=_CERTIFIED
     )
+
+    def lint(self) -> Iterator[str]:
+        """Say what in this section contradicts itself or does nothing."""
+        yield from TdxRules.lint(self)
+        yield from _lint(self.vtpm)

@@ -27,6 +27,7 @@ from enarx.attest.tpm import VERIFIER as TPM
 from enarx.attest.x509 import Certificate, parse_certificate
 
 _SUBJECT_ALTERNATIVE_NAME: Final = "2.5.29.17"
+_DIGITAL_SIGNATURE: Final = 0x80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +140,12 @@ def _verify_ak_certificate(evidence: AzureEvidence, context: Context) -> bool:
         vendor=Vendor.AZURE_VTPM,
         name="azure.ak_certificate.chain",
         understood=frozenset({_SUBJECT_ALTERNATIVE_NAME}),
+    )
+    context.ledger.require(
+        "azure.ak_certificate.usage",
+        leaf.key_usage is not None and leaf.key_usage & _DIGITAL_SIGNATURE != 0,
+        expected=f"digitalSignature (bit {_DIGITAL_SIGNATURE})",
+        found=leaf.key_usage,
     )
     verify_not_revoked(chain.issued(), context, name="azure.ak_certificate.crl")
     return True

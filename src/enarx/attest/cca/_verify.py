@@ -13,7 +13,6 @@ from enarx.attest.anchors import Anchor, Vendor
 from enarx.attest.cca._token import CcaToken, HashAlgorithm, Lifecycle, PlatformToken, RealmToken
 from enarx.attest.claims import Measurement, ReportData, Revocation, Tee, Verified
 from enarx.attest.tee import Context
-from enarx.attest.x509 import load_public_key
 
 _DEBUG: Final = frozenset({Lifecycle.NON_CCA_PLATFORM_DEBUG, Lifecycle.RECOVERABLE_PLATFORM_DEBUG})
 
@@ -72,8 +71,7 @@ def hash_of(data: bytes, algorithm: HashAlgorithm) -> bytes:
 def _platform_key(message: Sign1, context: Context) -> tuple[Anchor, ec.EllipticCurvePublicKey]:
     """The bare key among the anchors that signed, or else one that did not, for the check to say so."""
     bare = [one for one in context.anchors.of(Vendor.ARM_CCA) if one.certificate is None]
-    keys = [(one, context.cache.remember(load_public_key, one.spki)) for one in bare]
-    named = [(one, key) for one, key in keys if isinstance(key, ec.EllipticCurvePublicKey)]
+    named = [(one, one.key) for one in bare if isinstance(one.key, ec.EllipticCurvePublicKey)]
     if not named:
         context.ledger.missing(
             "cca.platform.key",

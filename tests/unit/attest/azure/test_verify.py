@@ -43,7 +43,7 @@ from enarx.attest import (
     Verifier,
     uncovered,
 )
-from enarx.attest.azure import VERIFIER, AzureSnpDetail, AzureTdxDetail
+from enarx.attest.azure import VERIFIER, AzureSnpDetail, AzureTdxDetail, pack_evidence
 from enarx.attest.registry import BUILTIN
 from enarx.tcb.errors import EnarxError, Malformed
 
@@ -159,6 +159,10 @@ REJECTED = {
     "certificate of an authority": (
         "azure.ak_certificate.chain.ca",
         Case(certificate=ak_certificate(ca=True, crl_sign=True)),
+    ),
+    "certificate that is for nothing": (
+        "azure.ak_certificate.usage",
+        Case(certificate=ak_certificate(ca=None)),
     ),
     "certificate that was withdrawn": (
         "azure.ak_certificate.crl.revoked",
@@ -311,6 +315,14 @@ MALFORMED = {
 def test_what_is_not_in_form_is_malformed(what: str) -> None:
     with pytest.raises(Malformed):
         judge(MALFORMED[what])
+
+
+@pytest.mark.parametrize("case", [Case(certificate=ak_certificate()), tdx()], ids=["snp", "tdx"])
+def test_what_is_packed_is_what_is_read(case: Case) -> None:
+    names = {"hcl-report": "hcl_report", "td-quote": "td_quote", "tpm-certificate": "certificate"}
+    parts = case.parts
+    named = {names.get(label, label.removeprefix("tpm-")): value for label, value in parts.items()}
+    assert pack_evidence(**named) == tpm.bundle(parts)
 
 
 def test_a_report_of_the_paravisor_alone_is_no_evidence() -> None:
@@ -490,6 +502,16 @@ def test_keys_of_the_hardware_decide_as_in_its_own_section(
     kind = "azure-snp" if case.snp else "azure-tdx"
     assert section(met, case) == []
     assert section(broken, case) == [f"policy.{kind}.{check}"]
+
+
+@pytest.mark.parametrize("kind", ["azure-snp", "azure-tdx"])
+def test_lint_names_a_guest_that_is_left_open(kind: str) -> None:
+    base = f"version = 1\n[{kind}]\nmeasurement = {written(b'1' * 48)}\n[{kind}.vtpm]\nselection = [0]\n"
+    pinned = f"measurement = {written(DIGEST)}", f'measurement = "any"\npcrs = {{ pcr0 = {written(DIGEST)} }}'
+    for text in pinned:
+        assert Policy.parse(base + text, [VERIFIER]).lint() == []
+    (found,) = Policy.parse(base + 'measurement = "any"', [VERIFIER]).lint()
+    assert found.startswith(f"{kind}.vtpm.measurement: ")
 
 
 def test_secure_boot_is_asked_for_by_default() -> None:
