@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha512
 from typing import Final
 
+from enarx.tcb.record import record
 from enarx.tcb.wire import Value, encode
 
 LABEL: Final = "enarx-binding/1"
@@ -33,7 +33,7 @@ class Stage(StrEnum):
     """The named workload has been loaded, and nothing can be loaded any more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Binding:
     """Everything that report data commits to. The two digests at the end are empty until the keep is locked."""
 

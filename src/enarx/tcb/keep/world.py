@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 import tomllib  # noqa: F401 (the configuration is read by a confined keep, which loads nothing)
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from enarx.tcb.keep.runner import LimitReached
 from enarx.tcb.keep.wasi._fds import Descriptor, Table
 from enarx.tcb.keep.wasi._stdio import Input, Null, Output
 from enarx.tcb.keep.wasi._vfs import FileSystem
+from enarx.tcb.record import record
 from enarx.tcb.workload import Config, Ending, Job, Stderr, Stdin, Stdout
 from enarx.tcb.workload import Null as NullFile
 
@@ -39,7 +39,7 @@ class OutputBudget:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class World:
     """Everything that the guest can reach."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from enarx.tcb import wire
 from enarx.tcb.errors import Malformed
+from enarx.tcb.record import record
 from enarx.tcb.sallyport import limits
 from enarx.tcb.wire import Value
 
@@ -34,14 +34,14 @@ class Item:
 # Keep to host.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Ready(Item):
     """The keep has booted, and names its release."""
 
     version: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Listen(Item):
     """Open a TCP listener; port 0 lets the host choose."""
 
@@ -50,7 +50,7 @@ class Listen(Item):
     port: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Connect(Item):
     """Open a TCP connection."""
 
@@ -59,14 +59,14 @@ class Connect(Item):
     port: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Compiled(Item):
     """Sealed compiled code for the host's cache: ``size`` raw bytes follow."""
 
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Changed(Item):
     """A directory that the workload changed: ``size`` raw bytes follow."""
 
@@ -74,14 +74,14 @@ class Changed(Item):
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Progress(Item):
     """What the keep is doing, for people."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Exited(Item):
     """The workload has ended; the keep sends nothing more."""
 
@@ -91,7 +91,7 @@ class Exited(Item):
 # Host to keep.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Deliver(Item):
     """The workload: ``size`` raw bytes follow; standard input, output and error travel beside it."""
 
@@ -99,7 +99,7 @@ class Deliver(Item):
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Opened(Item):
     """``request`` is fulfilled; ``port`` is the real one. A process keep gets the socket beside it."""
 
@@ -107,7 +107,7 @@ class Opened(Item):
     port: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Refused(Item):
     """``request`` is not fulfilled; ``detail`` is for people."""
 
@@ -116,7 +116,7 @@ class Refused(Item):
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Admit(Item):
     """Serve a tenant: beside it travels the door, a socket from which each tenant's connection is taken."""
 
@@ -124,7 +124,7 @@ class Admit(Item):
 # Streams of a keep that cannot be given sockets.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Accepted(Item):
     """The listener opened by ``request`` has a new connection, called ``stream``. Host to keep."""
 
@@ -133,7 +133,7 @@ class Accepted(Item):
     peer: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Data(Item):
     """The next bytes of a stream; they use up credit. Both ways."""
 
@@ -141,7 +141,7 @@ class Data(Item):
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Credit(Item):
     """The receiver has room for so many bytes more. Both ways."""
 
@@ -149,7 +149,7 @@ class Credit(Item):
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Closed(Item):
     """The sender sends no more on this stream; with ``reset`` it takes no more either. Both ways."""
 

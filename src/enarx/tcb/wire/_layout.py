@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from enarx.tcb.errors import Malformed
+from enarx.tcb.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Layout:
     """A fixed-size structure: every byte belongs to a named field or is reserved and must be zero."""
 

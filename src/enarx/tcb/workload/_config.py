@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from enum import Enum
 from hashlib import sha256
 from typing import ClassVar, Final
 
+from enarx.tcb.record import field, record, replace
 from enarx.tcb.wire import Value, encode
 from enarx.tcb.workload._toml import Document
 from enarx.tcb.workload._wording import kind_of, shown
@@ -41,7 +41,7 @@ class Protocol(Enum):
         return 443 if self is Protocol.TLS else 80
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Null:
     """Reads end at once, writes vanish."""
 
@@ -49,7 +49,7 @@ class Null:
     name: str = "null"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Stdin:
     """The standard input of the keep."""
 
@@ -57,7 +57,7 @@ class Stdin:
     name: str = "stdin"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Stdout:
     """The standard output of the keep."""
 
@@ -65,7 +65,7 @@ class Stdout:
     name: str = "stdout"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Stderr:
     """The standard error of the keep."""
 
@@ -73,7 +73,7 @@ class Stderr:
     name: str = "stderr"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Listen:
     """A listening socket at ``address`` and ``port`` (0: the host chooses)."""
 
@@ -84,7 +84,7 @@ class Listen:
     port: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Connect:
     """A stream that is connected to ``host`` and ``port`` before the workload starts."""
 
@@ -108,7 +108,7 @@ _HINTS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Config:
     """What Enarx.toml says; without a file a workload has stdin, stdout, stderr and no more."""
 

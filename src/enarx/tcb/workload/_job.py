@@ -6,10 +6,10 @@ The header is one message; module, cached code and the contents of files follow 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final, TypeVar, cast
 
 from enarx.tcb.errors import Malformed
+from enarx.tcb.record import field, names, record
 from enarx.tcb.wire import Reader, Value
 from enarx.tcb.workload._limits import Limits
 from enarx.tcb.workload._secrets import (
@@ -27,7 +27,7 @@ MAX_CONFIG_BYTES: Final = 1_000_000
 SEAL_KEY_BYTES: Final = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Directory:
     """A directory of the keep's file system that the guest finds preopened under ``name``."""
 
@@ -38,7 +38,7 @@ class Directory:
     """Whether its content goes back to the sender when the workload has ended."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Job:
     """One run. ``seal_key`` of 32 bytes lets compiled code be kept by the sender; without it nothing is cached."""
 
@@ -96,7 +96,7 @@ class Job:
     @classmethod
     def from_parts(cls, header: Value, body: memoryview) -> Job:
         """Put a job together again. Raises ``Malformed`` for anything that ``header`` could not have given."""
-        fields = _fields(header, set(cls.__dataclass_fields__))
+        fields = _fields(header, names(cls))
         reader = Reader(body, name="job")
         module = reader.take(_sized(fields, "module"), "module")
         code = reader.take(_sized(fields, "code"), "code")

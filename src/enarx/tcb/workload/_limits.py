@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
 from enarx.tcb.errors import Malformed
+from enarx.tcb.record import record, replace
 from enarx.tcb.wire import Value
 from enarx.tcb.workload._wording import nearest, shown
 
@@ -37,7 +37,7 @@ SUFFIXES: Final[Mapping[Unit, Mapping[str, int]]] = {
 """What may follow a number, and its factor."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Limits:
     """The limits of a run. ``None`` is no limit of ours."""
 
@@ -74,7 +74,7 @@ class Limits:
         return cls(**value)  # type: ignore[arg-type] # __post_init__ checks every type
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Limit:
     """How one limit is written, and its range, both ends included."""
 
@@ -115,7 +115,7 @@ def parse_limit(text: str, limits: Limits | None = None) -> Limits:
         hint = nearest(name, LIMITS) if limit is None else f"write {name}=VALUE"
         raise InvalidLimit(f"expected NAME=VALUE with a known name, found {shown(text)}", hint=hint)
     if written == "none" and limit.optional:
-        return replace(limits or Limits(), **{limit.field: None})  # type: ignore[arg-type]
+        return replace(limits or Limits(), **{limit.field: None})
     number = re.fullmatch(r"(\d{1,19})([A-Za-z]*)", written, re.ASCII)
     if number is None or number[2] not in SUFFIXES[limit.unit]:
         units = ", ".join(filter(None, SUFFIXES[limit.unit]))

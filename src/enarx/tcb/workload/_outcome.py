@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
 
 from enarx.tcb.errors import Malformed
+from enarx.tcb.record import record
 from enarx.tcb.wire import Value
 
 
@@ -30,7 +30,7 @@ class Ending(StrEnum):
     KEEP_LOST = "keep-lost"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Outcome:
     """The end of a run: ``code`` is the program's own (0 to 255), ``detail`` and ``hint`` are for people."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from enarx.tcb.errors import Malformed
+from enarx.tcb.record import field, record
 from enarx.tcb.wire import Value
 from enarx.tcb.workload._tree import Entry, EntryKind, Tree
 
@@ -18,7 +18,7 @@ MAX_VALUE_BYTES: Final = 1 << 20
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Secret:
     """One secret. With ``environment`` it is also a variable of that name, whose value must then be text."""
 

@@ -6,11 +6,11 @@ A header names every entry; the contents of the files follow it as blobs, in the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from enarx.tcb.errors import Malformed
+from enarx.tcb.record import record
 from enarx.tcb.wire import Value
 
 MAX_ENTRIES: Final = 1 << 16
@@ -26,7 +26,7 @@ class EntryKind(Enum):
     SYMLINK = "symlink"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Entry:
     """One file, directory or symbolic link; ``data`` is the file's content or the link's target in UTF-8."""
 
@@ -36,7 +36,7 @@ class Entry:
     modified_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Tree:
     """Entries, each parent before its children. Raises ``Malformed`` for anything else."""
 

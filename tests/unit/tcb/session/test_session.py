@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from tests.unit.tcb.session.pair import EXPORTER, INSTANCE, JOB, KEEP_KEY, NONCE
 
 from enarx.tcb.binding import Binding, Role, Stage
 from enarx.tcb.errors import Malformed, ProtocolViolation
+from enarx.tcb.record import replace
 from enarx.tcb.session import AuditLog, Life, Move, Output, Problem, State, Stream, resumed_life, verify_chain
 from enarx.tcb.session._keep import Attached, Challenged, Delivered, Started, Stopped, Typed
 from enarx.tcb.session._messages import VOCABULARY, Chunk, Deliver, Exited, Run

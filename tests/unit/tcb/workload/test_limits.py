@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from enarx.tcb.errors import Malformed
+from enarx.tcb.record import names, replace
 from enarx.tcb.wire import Value
 from enarx.tcb.workload._limits import LIMITS, InvalidLimit, Limits, parse_limit
 
@@ -84,14 +83,14 @@ def test_refused_limits(text: str, message: str, hint: str) -> None:
 def test_both_ends_of_each_range(name: str) -> None:
     limit = LIMITS[name]
     for value in (limit.low, limit.high):
-        dataclasses.replace(Limits(), **{limit.field: value})
+        replace(Limits(), **{limit.field: value})
     for value in (limit.low - 1, limit.high + 1):
         with pytest.raises(InvalidLimit, match=f"^{name}: "):
-            dataclasses.replace(Limits(), **{limit.field: value})
+            replace(Limits(), **{limit.field: value})
 
 
 def test_every_field_has_a_name() -> None:
-    assert [limit.field for limit in LIMITS.values()] == [field.name for field in dataclasses.fields(Limits)]
+    assert [limit.field for limit in LIMITS.values()] == list(names(Limits))
 
 
 def test_limits_cross_the_wall() -> None:
