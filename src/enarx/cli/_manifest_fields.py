@@ -9,7 +9,7 @@ from typing import Any, Final
 from enarx.attest import Claims
 from enarx.attest.azure import AzureEvidence, AzureSnpDetail, AzureTdxDetail
 from enarx.attest.cca import CcaDetail, PlatformToken, RealmToken
-from enarx.attest.snp import SnpDetail
+from enarx.attest.snp import SnpDetail, SnpReport
 from enarx.attest.tdx import TdReport
 
 
@@ -81,7 +81,11 @@ def snp_fields(claims: Claims) -> dict[str, object]:
     """The fields of the report; of Azure the one inside."""
     detail = claims.detail
     assert isinstance(detail, SnpDetail)  # noqa: S101 -- claims of SNP have it
-    report = detail.report
+    return snp_report_fields(detail.report)
+
+
+def snp_report_fields(report: SnpReport) -> dict[str, object]:
+    """The fields of a report."""
     return {
         "version": report.version,
         "guest_svn": report.guest_svn,

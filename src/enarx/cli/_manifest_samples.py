@@ -23,11 +23,13 @@ from enarx.attest import (
     Cache,
     Collateral,
     Document,
+    EvidenceRejected,
     Kind,
     TrustAnchors,
     Vendor,
     Verifier,
 )
+from enarx.attest.azure import parse_hcl_report
 from enarx.attest.chain import verify_chain
 from enarx.attest.checks import Ledger
 from enarx.attest.material import recognise_collateral
@@ -64,6 +66,8 @@ from enarx.attest.sev import (
     parse_launch_measure,
 )
 from enarx.attest.sev import verify_chain as verify_platform
+from enarx.attest.snp import VERIFIER as SNP
+from enarx.attest.snp import parse_report
 from enarx.attest.snp._certs import read_endorsement
 from enarx.attest.tdx._log import parse_td_log
 from enarx.attest.tee import Context
@@ -71,7 +75,7 @@ from enarx.attest.tpm import VERIFIER as TPM
 from enarx.attest.tpm import pack_evidence, parse_evidence, read_tpm2_pcrs
 from enarx.attest.x509 import parse_certificate as parse_x509
 from enarx.cli._files import read
-from enarx.cli._manifest_fields import different
+from enarx.cli._manifest_fields import different, snp_report_fields
 from enarx.cli._manifest_fields_quotes import tpm_document
 from enarx.tcb.errors import EnarxError, Malformed
 
@@ -324,6 +328,25 @@ def pef_blob(sample: Sample) -> list[str]:
     return wrong + (["lockboxes"] if names != sorted(sample.expected["lockboxes"].values()) else [])
 
 
+def azure_reports(sample: Sample) -> list[str]:
+    """Reports of Azure's paravisor without a quote: what they say, and whether chip and runtime data agree."""
+    parsed = [parse_hcl_report(sample.read(f"hcl_report_{kind}")) for kind in ("snp", "tdx")]
+    report = parse_report(parsed[0].hardware)
+    certificates, failed = recognise_collateral(sample.read("certs")), ""
+    verifier = Verifier(tees=[SNP], anchors=TrustAnchors.vendor(), policy=AuthenticityOnly())
+    try:
+        verifier.verify(report.raw, collateral=certificates, binding=AnyBinding(), now=sample.time())
+    except EvidenceRejected as error:
+        failed = error.check.name
+    found = {
+        "snp_signature_ok": not failed,
+        "snp_chain_ok": failed in ("", "snp.signature"),
+        "var_data_bound_snp": report.report_data == parsed[0].expected_report_data,
+        "fields": snp_report_fields(report),
+    }
+    return different(found, sample.expected)
+
+
 def refused_set(sample: Sample) -> list[str]:
     """Files that must all be refused, and a root under which the first would be genuine. Raises why the first is.
 
@@ -370,6 +393,7 @@ JUDGES: Final[Mapping[str, Callable[[Sample], list[str]]]] = {
     "snp-id-block": snp_id_block,
     "pef-esm-blob": pef_blob,
     "cert-chain": snp_certificate,
+    "azure-hcl-report": azure_reports,
     "negative-set": refused_set,
 }
 """By the kind of the sample."""
