@@ -209,13 +209,15 @@ def verify_cwt(
 
 
 def _measurement_was_judged(checks: tuple[Check, ...]) -> bool:
-    return any(
-        check.name.endswith(".measurement")
-        and check.name.startswith("policy.")
-        and check.outcome is Outcome.PASSED
+    """That of the section itself; and where a virtual TPM quotes what runs above it, that too."""
+    asked = {
+        check.name.split(".", 2)[2]: check.outcome is Outcome.PASSED
         and not isinstance(check.expected, Anything)
         for check in checks
-    )
+        if check.name.startswith("policy.") and check.name.count(".") > 1
+    }
+    above = [asked[name] for name in asked if name == "vtpm.measurement" or name.startswith("vtpm.pcrs.")]
+    return asked.get("measurement", False) and (not above or any(above))
 
 
 def _document(ear: Ear, octets: Any) -> dict[str, Any]:

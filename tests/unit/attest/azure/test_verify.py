@@ -44,6 +44,7 @@ from enarx.attest import (
     uncovered,
 )
 from enarx.attest.azure import VERIFIER, AzureSnpDetail, AzureTdxDetail, pack_evidence
+from enarx.attest.ear import ear_of
 from enarx.attest.registry import BUILTIN
 from enarx.tcb.errors import EnarxError, Malformed
 
@@ -518,6 +519,30 @@ def test_secure_boot_is_asked_for_by_default() -> None:
     for off in (False, None, "true"):
         case = Case(runtime={"vm-configuration": {**CONFIGURATION, "secure-boot": off}})
         assert section("", case) == ["policy.azure-snp.vm.secure_boot"]
+
+
+PARAVISOR = f"measurement = {written(snp.MEASUREMENT)}"
+GUEST = f"measurement = {written(DIGEST)}"
+
+
+@pytest.mark.parametrize(
+    ("own", "vtpm", "known"),
+    [
+        (PARAVISOR, GUEST, True),
+        (PARAVISOR, f'measurement = "any"\npcrs = {{ pcr4 = {written(tpm.PCRS[4])} }}', True),
+        (PARAVISOR, 'measurement = "any"', False),
+        ('measurement = "any"', GUEST, False),
+    ],
+)
+def test_a_result_knows_the_executables_only_if_paravisor_and_guest_were_judged(
+    own: str, vtpm: str, known: bool
+) -> None:
+    text = (
+        f'version = 1\n[azure-snp]\nvendor_root = "any"\nrevocation = "any"\n{own}\n'
+        f'[azure-snp.vtpm]\nvendor_root = "any"\nselection = "any"\n{vtpm}'
+    )
+    claims = judge(Case(), policy=Policy.parse(text, [VERIFIER]))
+    assert ear_of(claims, now=NOW).appraisal.vector["executables"] == (3 if known else 33)
 
 
 def test_a_debuggable_guest_is_denied_by_default() -> None:
