@@ -22,10 +22,9 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from ctypes import create_string_buffer
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from enarx.tcb.keep.lockdown import _landlock, _namespaces, _seccomp, _syscalls
 from enarx.tcb.keep.lockdown._syscalls import call, prctl
@@ -65,8 +64,7 @@ class Profile(Enum):
     """The engine's own WASI serves the workload, over a private file system."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """How one step went: ``detail`` is the system's answer, or what the step consists of here."""
 
     step: Step

@@ -11,8 +11,7 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from enarx.tcb.keep.lockdown._syscalls import MACHINE, NUMBERS, PR_GET_NAME, PR_SET_MDWE, PR_SET_NAME, call
 
@@ -39,8 +38,7 @@ setns mount umount2 pivot_root
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """The masked half ``half`` of the arguments (2 n is the lower one of argument n) must be among ``values``."""
 
     half: int

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from enarx.tcb.keep.wasi._abi import FILESTAT, Errno, FdFlags, FileType, FstFlags, Rights, WasiError, Whence
 
@@ -16,8 +15,7 @@ Buffers = Sequence[memoryview]
 """The guest's buffers of one scattered read or gathered write, already checked against its memory."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileStat:
+class FileStat(NamedTuple):
     """``filestat``: times are nanoseconds since 1970."""
 
     device: int = 0
@@ -43,8 +41,7 @@ class FileStat:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Readiness:
+class Readiness(NamedTuple):
     """What ``poll_oneoff`` tells about a descriptor that is ready."""
 
     available: int = 0

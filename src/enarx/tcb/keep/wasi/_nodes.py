@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from enarx.tcb.keep.wasi._abi import Errno, FileType, WasiError
 from enarx.tcb.keep.wasi._fds import FileStat
@@ -15,8 +14,7 @@ FIRST_COOKIE: Final = 2
 """Cookies 0 and 1 stand before ``.`` and ``..``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Volume(NamedTuple):
     """One mounted tree; links and renames never leave it."""
 
     device: int

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import select
 import time
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from enarx.tcb.keep.wasi import _clock
 from enarx.tcb.keep.wasi._abi import (
@@ -32,8 +31,7 @@ _RIGHT: Final = {EventType.FD_READ: Rights.FD_READ, EventType.FD_WRITE: Rights.F
 _CLOCKS: Final = (ClockId.REALTIME, ClockId.MONOTONIC)
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     """A subscription on a descriptor."""
 
     userdata: int
