@@ -70,30 +70,40 @@ class Randomness:
         return self._seed.derive(str(self._count), size)
 
 
+SEED = b"a machine of tests"
+
+
 def setup(
-    kind: str, product: str | None = None, *faults: str, saved: Mapping[str, Value] | None = None
+    kind: str,
+    product: str | None = None,
+    *faults: str,
+    seed: bytes = SEED,
+    saved: Mapping[str, Value] | None = None,
 ) -> Setup:
     """What the platform process would give."""
     return Setup(
         kind=kind,
         product=product,
-        seed=Seed(b"a machine of tests"),
+        seed=Seed(seed),
         vendor=store(),
         saved=saved,
         faults=frozenset(faults),
     )
 
 
-def snp(product: str | None = None, *faults: str) -> SnpMachine:
+def snp(
+    product: str | None = None, *faults: str, seed: bytes = SEED, saved: Mapping[str, Value] | None = None
+) -> SnpMachine:
     """A machine with SNP."""
-    made = make(setup("snp", product, *faults), vendor=vendor(*faults), random=Randomness())
+    asked = setup("snp", product, *faults, seed=seed, saved=saved)
+    made = make(asked, vendor=vendor(*faults), random=Randomness())
     assert isinstance(made, SnpMachine)
     return made
 
 
-def sev(kind: str = "sev", *faults: str) -> SevMachine:
+def sev(kind: str = "sev", *faults: str, saved: Mapping[str, Value] | None = None) -> SevMachine:
     """A machine with SEV or SEV-ES."""
-    made = make(setup(kind, None, *faults), vendor=vendor(*faults), random=Randomness())
+    made = make(setup(kind, None, *faults, saved=saved), vendor=vendor(*faults), random=Randomness())
     assert isinstance(made, SevMachine)
     return made
 

@@ -71,8 +71,8 @@ class AmdVendor:
 
     def manufacture(self, made: Product, seed: Seed) -> Fuses:
         """Make a chip whose secrets come from ``seed``; making it again changes nothing."""
-        fuses = Fuses(made, seed)
-        record = encode({"product": made.line.value.lower(), "seed": seed.root})
+        fuses = Fuses(made, seed.child(made.line.value))
+        record = encode({"product": made.line.value.lower(), "seed": fuses.seed.root})
         if self._store.get(_file_of(fuses.hwid)) != record:
             self._store.put(_file_of(fuses.hwid), record)
         return fuses
@@ -92,17 +92,20 @@ class AmdVendor:
 
     def root_pem(self, line: Line) -> bytes:
         """The root's certificate, which names the emulator to a verifier."""
-        return _pem(self.authority(line).genuine_root.der)
+        return _pem(self._kept(line, "ark", self.authority(line).genuine_root))
 
     def chain(self, line: Line, kind: SigningKey = SigningKey.VCEK) -> tuple[bytes, bytes]:
         """The intermediate and the root above VCEKs or VLEKs, in DER."""
         authority = self.authority(line)
-        between = authority.asvk if kind is SigningKey.VLEK else authority.ask
-        below, above = (line, kind, between.serial), (line, "root")
-        for key, certificate in ((below, between), (above, authority.ark)):
-            if key not in self._issued:
-                self._issued[key] = certificate.der
-        return self._issued[below], self._issued[above]
+        name, between = ("asvk", authority.asvk) if kind is SigningKey.VLEK else ("ask", authority.ask)
+        chain = ((f"{name}-{between.serial}", between), ("ark", authority.ark))
+        if not self.faults:
+            intermediate, root = (self._kept(line, file, certificate) for file, certificate in chain)
+            return intermediate, root
+        for file, certificate in chain:
+            if (line, file) not in self._issued:
+                self._issued[line, file] = certificate.der
+        return self._issued[line, chain[0][0]], self._issued[line, "ark"]
 
     def crl(self, line: Line) -> bytes:
         """The revocation list of a product line, in DER."""
@@ -143,6 +146,10 @@ class AmdVendor:
     def ask_ark(self, line: Line) -> bytes:
         """ASK and ARK in that format, one behind the other."""
         return self.authority(line).ask_sev() + self.authority(line).ark_sev()
+
+    def _kept(self, line: Line, file: str, certificate: Cert) -> bytes:
+        """The certificate that was made first, since each signature is another."""
+        return self._store.once(f"amd-{line.value.lower()}-{file}.der", lambda: certificate.der)
 
     def _vlek_secret(self, made: Product, tcb: Tcb, csp_id: str) -> bytes:
         stored = self._store.once("amd-vlek.seed", lambda: random_seed().root)
