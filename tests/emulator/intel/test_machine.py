@@ -15,12 +15,16 @@ from enarx.attest.dcap import parse_enclave_report
 from enarx.attest.measure import (
     Permission,
     Sigstruct,
+    TdFirmware,
+    TdSection,
     build_sigstruct,
     enclave_size,
     flat_pages,
     mrenclave,
+    mrtd,
 )
 from enarx.attest.tdx import parse_tdx_quote
+from enarx.attest.tdx._tdvf import Attribute, SectionKind
 from enarx.tcb.errors import EnarxError, Malformed
 from enarx_emulator.errors import EmulatorError, FirmwareError
 from enarx_emulator.intel.sgx import Flag, attributes
@@ -34,17 +38,15 @@ BOTH = pytest.mark.parametrize("kind", ["sgx", "tdx"])
 
 
 def expected_mrtd(image: bytes) -> bytes:
-    """MRTD of an image from 0x100000, by the table of the specification."""
-    digest = hashlib.sha384()
-    for at in range(0, len(image), PAGE):
-        gpa, page = 0x100000 + at, image[at : at + PAGE].ljust(PAGE, b"\0")
-        digest.update((b"MEM.PAGE.ADD".ljust(16, b"\0") + gpa.to_bytes(8, "little")).ljust(128, b"\0"))
-        for chunk in range(0, PAGE, 256):
-            digest.update(
-                (b"MR.EXTEND".ljust(16, b"\0") + (gpa + chunk).to_bytes(8, "little")).ljust(128, b"\0")
-            )
-            digest.update(page[chunk : chunk + 256])
-    return digest.digest()
+    """MRTD of an image from 0x100000."""
+    whole = TdSection(
+        gpa=0x100000,
+        size=-(-len(image) // PAGE) * PAGE,
+        kind=SectionKind.BFV,
+        attributes=Attribute.MR_EXTEND,
+        data=image,
+    )
+    return mrtd(TdFirmware(sections=(whole,)))
 
 
 def sgx_layout(image: bytes) -> dict[str, Any]:
@@ -282,6 +284,29 @@ def test_a_td_built_by_single_functions_is_a_guest_too() -> None:
     machine.command("tdh_mng_key_freeid", td)
     with pytest.raises(TdxError):
         machine.guest(PAGE)
+
+
+@BOTH
+def test_a_restart_with_newer_microcode_is_certified_anew(kind: str) -> None:
+    store = intel.vendor_store()
+    machine = intel.machine(kind, store=store)
+    old_guest, _ = intel.launch(machine)
+    platform_id = machine.command("info", {})["platform_id"]
+    svn = b"\xff" * 16
+    machine.command("restart", {"cpu_svn": svn, "pce_svn": 15})
+    with pytest.raises(FirmwareError):
+        machine.guest(old_guest)
+    guest, _ = intel.launch(machine)
+    vendor, model = intel.vendor(store), intel.model_of(machine)
+    claims = intel.verify(intel.quote(machine, guest), vendor.collateral(kind.upper(), model, intel.NOW))
+    assert claims.chip_id == platform_id
+    assert claims.tcb["pce"] == 15
+    assert claims.tcb["sgx01"] == 0xFF
+    assert machine.save()["cpu_svn"] == svn
+    machine.command("restart", {})
+    assert machine.save()["cpu_svn"] == svn
+    with pytest.raises(Malformed):
+        machine.command("restart", {"cpu_svn": b""})
 
 
 def test_products() -> None:

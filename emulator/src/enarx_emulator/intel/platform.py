@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from enarx.tcb.errors import Malformed
 from enarx.tcb.wire import Value
+from enarx_emulator.arguments import Arguments
 from enarx_emulator.errors import EmulatorError
 from enarx_emulator.intel.pck import pem
-from enarx_emulator.intel.processor import MODELS, Processor
+from enarx_emulator.intel.processor import MODELS, SVNS, Processor
 from enarx_emulator.intel.quoting import Certification, Pce, Qe, TdQe
 from enarx_emulator.intel.sgx import SgxCpu
 from enarx_emulator.intel.vendor import IntelVendor, stored_rsa_key
@@ -40,6 +42,14 @@ class IntelPlatform:
             )
         self.cpu = SgxCpu(self.processor)
 
+    def restart(self, *, cpu_svn: bytes, pce_svn: int) -> None:
+        """Start again with other microcode and another PCE. No enclave or TD outlives it."""
+        changed = {**self.processor.save(), "cpu_svn": cpu_svn, "pce_svn": pce_svn}
+        self.processor = Processor.restore(changed)
+        self.cpu = SgxCpu(self.processor)
+        for name in ("pce", "certification", "qe", "td_qe"):
+            self.__dict__.pop(name, None)
+
     @cached_property
     def pce(self) -> Pce:
         """The enclave with the platform's key. Intel knows the platform from now on."""
@@ -63,6 +73,16 @@ class IntelPlatform:
     def td_qe(self) -> TdQe:
         """The quoting enclave for TDs."""
         return TdQe(self.cpu, self.pce, self._signer, self.certification, faults=self.faults)
+
+    def versions(self, arguments: Arguments) -> dict[str, Any]:
+        """Take the arguments of ``restart``; what is not named stays as it is."""
+        processor = self.processor
+        cpu_svn = arguments.data("cpu_svn", processor.cpu_svn)
+        pce_svn = arguments.number("pce_svn", processor.pce_svn, below=1 << 16)
+        arguments.end()
+        if len(cpu_svn) != SVNS:
+            raise Malformed(f"restart: cpu_svn has {len(cpu_svn)} bytes, expected {SVNS}")
+        return {"cpu_svn": cpu_svn, "pce_svn": pce_svn}
 
     def info(self, kind: str, firmware: str) -> dict[str, Value]:
         """Describe the machine."""

@@ -25,7 +25,7 @@ from enarx_emulator.errors import EmulatorError, FirmwareError
 from enarx_emulator.gramine import AttestationTree, Enclave
 from enarx_emulator.intel.platform import IntelPlatform
 from enarx_emulator.intel.quoting import SIGNED_ON, add_pages
-from enarx_emulator.intel.sgx import PAGE_BYTES, Flag, KeyName, KeyPolicy, attributes, key_request
+from enarx_emulator.intel.sgx import PAGE_BYTES, Flag, KeyName, KeyPolicy, SgxCpu, attributes, key_request
 from enarx_emulator.intel.status import SgxError, SgxStatus
 from enarx_emulator.intel.vendor import stored_rsa_key
 from enarx_emulator.machine import Setup
@@ -53,7 +53,6 @@ class SgxMachine:
 
     def __init__(self, setup: Setup) -> None:
         self._platform = IntelPlatform(setup)
-        self._cpu = self._platform.cpu
         self._store = setup.vendor
         self._faults = setup.faults
         self._guests: dict[int, SgxGuest] = {}
@@ -61,6 +60,7 @@ class SgxMachine:
             "info": self._info,
             "launch": self._launch,
             "stop": self._stop,
+            "restart": self._restart,
             "ecreate": self._ecreate,
             "eadd": self._eadd,
             "eextend": self._eextend,
@@ -74,6 +74,10 @@ class SgxMachine:
     def kind(self) -> str:
         """``sgx``."""
         return KIND
+
+    @property
+    def _cpu(self) -> SgxCpu:
+        return self._platform.cpu
 
     def command(self, name: str, arguments: Mapping[str, object]) -> Mapping[str, Value]:
         """Run a command. Raises ``FirmwareError``, ``Malformed``."""
@@ -165,6 +169,11 @@ class SgxMachine:
         arguments.end()
         self._cpu.eremove(handle)
         self._guests.pop(handle, None)
+        return {}
+
+    def _restart(self, arguments: Arguments) -> Mapping[str, Value]:
+        self._platform.restart(**self._platform.versions(arguments))
+        self._guests.clear()
         return {}
 
     def _ecreate(self, arguments: Arguments) -> Mapping[str, Value]:

@@ -62,6 +62,7 @@ class TdxMachine:
             "launch": self._launch,
             "stop": self._stop,
             "update": self._update,
+            "restart": self._restart,
             "quote": self._quote,
             **{name: partial(self._function, name) for name in _FUNCTIONS},
         }
@@ -221,6 +222,12 @@ class TdxMachine:
             )
         self._module.update(svn)
         return {"mrseam": tdx.module_mrseam(svn)}
+
+    def _restart(self, arguments: Arguments) -> Mapping[str, Value]:
+        self._platform.restart(**self._platform.versions(arguments))
+        self._module = _module(self._platform)
+        self._guests.clear()
+        return {}
 
     def _quote(self, arguments: Arguments) -> Mapping[str, Value]:
         """A quote of a report that a TD handed out."""
