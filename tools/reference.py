@@ -1,4 +1,4 @@
-"""Write docs/reference from the code: commands, exit codes, Enarx.toml, limits, policies: ``make docs``."""
+"""Write docs/reference from the code: commands, exit codes, Enarx.toml, limits, policies, checks: ``make docs``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from enarx.attest.catalogue import CHECKS
 from enarx.attest.registry import BUILTIN
 from enarx.cli._config import text_of
 from enarx.cli._exit import ExitCode
@@ -32,6 +33,7 @@ def pages() -> dict[str, str]:
         "enarx-toml.md": "\n".join(enarx_toml()),
         "limits.md": "\n".join(limits()),
         "policy.md": "\n".join(policy()),
+        "checks.md": "\n".join(checks()),
     }
     return {name: f"{NOTE}\n{text}\n" for name, text in written.items()}
 
@@ -50,6 +52,19 @@ def policy() -> Iterator[str]:
             yield f"\n## [{tee.value}]\n"
             yield "| key | judges | default | when it refuses |\n| --- | --- | --- | --- |"
             yield from policy_keys(rules)
+
+
+def checks() -> Iterator[str]:
+    """Every check by its name, and what it asks."""
+    yield "# Checks\n"
+    yield "Every verdict lists the checks that were made (`enarx verify --explain`, `--json`); a refusal names the one"
+    yield "that failed. Names do not change within a major version. A check that is *noted* decides nothing by itself."
+    yield "Malformed evidence fails before any check, when it is read.\n"
+    yield "Rules of a policy are checks too: `policy.<section>.<key>`, as [policies](policy.md) list them."
+    for kind, questions in CHECKS.items():
+        yield f"\n## {kind}\n"
+        yield "| check | what it asks |\n| --- | --- |"
+        yield from (f"| `{name}` | {question} |" for name, question in questions.items())
 
 
 def policy_keys(rules: type[Any], prefix: str = "", field: str = "") -> Iterator[str]:

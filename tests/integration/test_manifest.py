@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.evidence import FOLDER
 
+from enarx.attest.catalogue import NAMES
 from enarx.cli._main import main
 
 pytestmark = pytest.mark.evidence
@@ -66,6 +67,14 @@ def test_every_sample_is_judged_as_the_manifest_says(capsys: pytest.CaptureFixtu
     refused = {row["id"]: row["found"] for row in document["samples"] if row["found"].startswith("reject")}
     found = {name: reason for name, reason in refused.items() if not name.startswith("azure/")}
     assert found == {name: f"reject: {reason}" for name, reason in REASONS.items()}
+
+
+def test_every_check_that_is_made_is_in_the_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
+    _, document = judged(FOLDER, capsys)
+    verdicts = [row["verdict"] for row in document["samples"] if row["verdict"]]
+    made = {check["name"] for verdict in verdicts for check in verdict["checks"]}
+    assert len(made) > 100
+    assert {name for name in made - NAMES if not name.startswith("policy.")} == set()
 
 
 def alone(tmp_path: Path, name: str, change: Callable[[dict[str, Any]], None]) -> Path:
