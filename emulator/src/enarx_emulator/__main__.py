@@ -134,6 +134,80 @@ def vendor() -> None:
     """Play the vendor who endorses emulated machines."""
 
 
+@vendor.command()
+@click.option(
+    "--vendor", "home", type=DIRECTORY, required=True, metavar="DIR", help="The vendor's directory."
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where to listen.  [default: any]")
+@click.option(
+    "--fault", "faults", multiple=True, metavar="NAME", help="Be wrong in this way; may be repeated."
+)
+@json_option
+def serve(*, home: Path, port: int, faults: tuple[str, ...], as_json: bool) -> None:
+    """Answer as AMD's KDS and Intel's PCS on the loopback interface, until terminated."""
+    import signal
+
+    from enarx_emulator.faults import registry
+    from enarx_emulator.state import Directory
+    from enarx_emulator.vendor_server import VendorServer
+    from enarx_emulator.vendor_services import VendorServices
+
+    if unknown := sorted(set(faults) - registry().keys()):
+        raise click.UsageError(f"{', '.join(unknown)} is no fault")
+    server = VendorServer(VendorServices(Directory(home), faults=frozenset(faults)), port=port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _result(
+        as_json, "enarx-emulator.vendor/1", {"url": server.url}, f"EMULATED vendors answer at {server.url}"
+    )
+    try:
+        server.serve_forever(poll_interval=60)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()
+
+
+@vendor.command()
+@click.option("--url", required=True, help="Where the vendors answer.")
+@click.argument("name")
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
+@json_option
+def event(*, url: str, name: str, arguments: tuple[str, ...], as_json: bool) -> None:
+    """Let something happen to the vendors.
+
+    \b
+    outage service=kds|pcs|all kind=none|refuse|limit|garbage|hang|cut
+    clock now=2030-01-01T00:00:00Z|real
+    faults names="NAME NAME"
+    revoke-amd-authority product=Milan authority=ask|asvk
+    revoke-intel-certificate serial=HEX
+    recover-intel-tcb fmspc=HEX cpu_svn=HEX pce_svn=N tee_tcb_svn=HEX older=STATUS
+    recover-intel-tcb enclave=QE|TD_QE|QVE isv_svn=N
+    """
+    import http.client
+
+    from enarx_emulator.vendor_server import OWN
+
+    pairs = dict(argument.partition("=")[::2] for argument in arguments)
+    host = url.removeprefix("http://")
+    if not host.startswith("127.0.0.1:"):
+        raise click.UsageError("--url is not http://127.0.0.1:PORT")
+    connection = http.client.HTTPConnection(host, timeout=60)
+    try:
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", f"{OWN}event/{name}", json.dumps(pairs), headers)
+        response = connection.getresponse()
+        state = json.load(response)
+    except (OSError, http.client.HTTPException, ValueError):
+        raise Unavailable(f"no vendors answer at {url}", hint="enarx-emulator vendor serve") from None
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise Malformed(str(state.get("error")))
+    text = "\n".join(f"{key}: {value}" for key, value in state.items())
+    _result(as_json, "enarx-emulator.vendor-state/1", state, text)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
     try:
@@ -154,6 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _failed(4, f"{where}{(error.strerror or type(error).__name__).lower()}")
+    finally:
+        gc.enable()
     return code if isinstance(code, int) else 0
 
 
