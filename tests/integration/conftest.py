@@ -16,6 +16,8 @@ from typing import Final, Protocol
 import pytest
 from examples.build import OUTPUT, build, compile_source
 
+from ketuvim.system import DEVICE, Kvm
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENARX: Final = (sys.executable, "-m", "enarx.cli", "run")
 START_S: Final = 20.0
@@ -175,3 +177,12 @@ def _wait_for_listener(process: subprocess.Popen[bytes], port: int) -> None:
             )
         assert time.monotonic() < deadline, f"nothing listens on port {port} after {START_S} s"
         time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def kvm() -> Iterator[Kvm]:
+    """The machine's KVM; a test that needs it is reported as skipped where there is none, and fails in CI."""
+    if not Path(DEVICE).exists():
+        pytest.skip(f"needs {DEVICE}")
+    with Kvm.open() as opened:
+        yield opened
