@@ -77,7 +77,7 @@ def parse_evidence(data: bytes) -> AzureEvidence:
     """Read evidence in any of its forms. Raises ``Malformed``."""
     if data[:4] == MAGIC:
         raise MalformedEvidence(
-            "an HCL report alone is old: it says nothing about now",
+            "an HCL report alone is of the paravisor: it says nothing about the guest",
             hint="quote the virtual TPM with your challenge, and give both as a collection",
         )
     if b"hcl-report" in data:

@@ -327,7 +327,7 @@ def test_what_is_packed_is_what_is_read(case: Case) -> None:
 
 
 def test_a_report_of_the_paravisor_alone_is_no_evidence() -> None:
-    """It was made when the machine started, and anybody may have kept it since."""
+    """It may be of when the machine started, and anybody may have kept it since."""
     with pytest.raises(MalformedEvidence) as refused:
         judge(Case(), raw=Case().hcl_report)
     assert "challenge" in refused.value.hint
