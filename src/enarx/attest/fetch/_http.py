@@ -7,7 +7,6 @@ deadline or more memory than its limit. What arrives is untrusted: TLS protects 
 from __future__ import annotations
 
 import http.client
-import io
 import ipaddress
 import random
 import socket
@@ -18,10 +17,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.request import (  # type: ignore[attr-defined] # the stubs lack the second
+    getproxies_environment,
+    proxy_bypass_environment,
+)
 
 from enarx import __version__
+from enarx.attest.fetch._stream import connect, left, receive, send
 from enarx.attest.fetch.errors import CollateralUnavailable
 
 EXCHANGE_S: Final = 15.0
@@ -64,6 +68,8 @@ class Client:
     max_body_bytes: int = MAX_BODY_BYTES
     tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
     """By default the authorities of the machine, or those that SSL_CERT_FILE names."""
+    proxies: Mapping[str, str] = field(default_factory=getproxies_environment)
+    """By default those of HTTPS_PROXY and NO_PROXY; TLS goes through them to the service."""
     sleep: Callable[[float], None] = time.sleep
 
     def get(self, url: str, *, etag: str = "") -> Answer:
@@ -106,8 +112,7 @@ class Client:
         deadline = min(end, time.monotonic() + self.exchange_s)
         try:
             with self._connect(parts, deadline) as connection:
-                connection.settimeout(_left(deadline))
-                connection.sendall(_request(parts, etag))
+                send(connection, _request(parts, etag), deadline)
                 return self._read(url, connection, deadline)
         except ssl.SSLCertVerificationError as error:
             raise CollateralUnavailable(
@@ -136,19 +141,19 @@ class Client:
     def _connect(self, parts: SplitResult, deadline: float) -> socket.socket:
         host = parts.hostname or ""
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        plain = socket.create_connection((host, port), timeout=_left(deadline))
         if parts.scheme == "http":
-            return plain
+            return connect(host, port, deadline)
+        bypassed = proxy_bypass_environment(host, dict(self.proxies))
+        plain = connect(host, port, deadline, proxy="" if bypassed else self.proxies.get("https", ""))
         try:
-            plain.settimeout(_left(deadline))
+            plain.settimeout(left(deadline))
             return self.tls.wrap_socket(plain, server_hostname=host)
         except BaseException:
             plain.close()
             raise
 
     def _read(self, url: str, connection: socket.socket, deadline: float) -> Answer:
-        response = http.client.HTTPResponse(_Incoming(connection, deadline), method="GET")  # type: ignore[arg-type]
-        response.begin()
+        response = receive(connection, "GET", deadline)
         headers: dict[str, str] = {}
         for name, value in response.getheaders():
             headers.setdefault(name.lower(), value)
@@ -163,24 +168,6 @@ class Client:
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise CollateralUnavailable(url, "the answer is compressed, which was not asked for")
         return Answer(status=response.status, body=body, headers=headers)
-
-
-class _Incoming(io.RawIOBase):
-    """What a connection receives; each read has only the time that is left, however slowly bytes drip."""
-
-    def __init__(self, connection: socket.socket, deadline: float) -> None:
-        self._connection = connection
-        self._deadline = deadline
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._connection.settimeout(_left(self._deadline))
-        return self._connection.recv_into(buffer)
 
 
 def check_url(url: str) -> SplitResult:
@@ -212,14 +199,7 @@ def _service(parts: SplitResult) -> tuple[str, str]:
     return parts.scheme, parts.netloc.lower()
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
-def _request(parts: SplitResult, etag: str) -> bytes:
+def _request(parts: SplitResult, etag: str) -> list[str]:
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     lines = [
         f"GET {target} HTTP/1.1",
@@ -231,7 +211,7 @@ def _request(parts: SplitResult, etag: str) -> bytes:
     ]
     if etag and etag.isascii() and etag.isprintable():
         lines.append(f"If-None-Match: {etag}")
-    return "\r\n".join([*lines, "", ""]).encode()
+    return lines
 
 
 def _retry_after(text: str) -> float | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import email.utils
 import ipaddress
+import select
 import socket
 import ssl
+import threading
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Self
 
 import pytest
 from cryptography import x509
@@ -311,3 +315,87 @@ def test_tls_server_under_another_name_is_refused(authority: tuple[ssl.SSLContex
         url = service.url.replace("127.0.0.1", "localhost")
         with pytest.raises(CollateralUnavailable, match=r"(?i)is not valid here: hostname mismatch"):
             trusting.get(f"{url}/a")
+
+
+class Proxy:
+    """A proxy that carries what it is asked to, and remembers what that was."""
+
+    def __init__(self, *, status: int = 200) -> None:
+        self.asked: list[str] = []
+        self._status = status
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._thread.join(30)
+        self._server.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            client, _ = self._server.accept()
+            with client:
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    head += client.recv(1)
+                self.asked = head.decode().splitlines()
+                client.sendall(f"HTTP/1.1 {self._status} Answer\r\n\r\n".encode())
+                host, _, port = self.asked[0].split()[1].rpartition(":")
+                if self._status == 200:
+                    with socket.create_connection((host, int(port))) as server:
+                        _carry(client, server)
+
+
+def _carry(one: socket.socket, other: socket.socket) -> None:
+    open_ends = {one: other, other: one}
+    while open_ends:
+        for end in select.select(list(open_ends), [], [], 30)[0]:
+            data = end.recv(65536)
+            if not data:
+                return
+            open_ends[end].sendall(data)
+
+
+def test_proxy_carries_tls_to_the_service(authority: tuple[ssl.SSLContext, Path]) -> None:
+    context, pem = authority
+    with Service({"/a": Reply(body=b"yes")}, tls=context) as service, Proxy() as proxy:
+        tls = ssl.create_default_context(cafile=pem)
+        client = Client(tls=tls, proxies={"https": f"http://me:pass%20word@{proxy.address}"})
+        assert client.get(f"{service.url}/a").body == b"yes"
+    target = service.url.removeprefix("https://")
+    assert proxy.asked[:2] == [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+    assert proxy.asked[2] == "Proxy-Authorization: Basic bWU6cGFzcyB3b3Jk"
+
+
+def test_proxy_that_refuses_is_named_without_its_password() -> None:
+    with Proxy(status=403) as proxy, pytest.raises(CollateralUnavailable) as caught:
+        Client(proxies={"https": f"me:secret@{proxy.address}"}).get("https://kds.test/a")
+    assert str(caught.value) == f"proxy http://{proxy.address}: it does not connect to kds.test: status 403"
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "http://", "host:port", "[::1"])
+def test_proxy_of_another_kind_is_refused(proxy: str) -> None:
+    with pytest.raises(CollateralUnavailable, match="is not of the form http://host:port"):
+        Client(proxies={"https": proxy}).get("https://kds.test/a")
+
+
+@pytest.mark.parametrize("no_proxy", ["127.0.0.1", "*"])
+def test_proxy_is_not_used_where_it_is_not_wanted(
+    authority: tuple[ssl.SSLContext, Path], no_proxy: str
+) -> None:
+    context, pem = authority
+    with Service({"/a": Reply(body=b"yes")}, tls=context) as service:
+        tls = ssl.create_default_context(cafile=pem)
+        client = Client(tls=tls, proxies={"https": "http://127.0.0.1:1", "no": no_proxy})
+        assert client.get(f"{service.url}/a").body == b"yes"
+
+
+def test_service_on_this_machine_without_tls_needs_no_proxy() -> None:
+    with Service({"/a": Reply(body=b"yes")}) as service:
+        client = Client(proxies={"https": "http://127.0.0.1:1", "http": "http://127.0.0.1:1"})
+        assert client.get(f"{service.url}/a").body == b"yes"
