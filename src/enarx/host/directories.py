@@ -12,10 +12,10 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from enarx.tcb.errors import EnarxError
+from enarx.tcb.record import record
 from enarx.tcb.workload import Entry, EntryKind, Tree
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -24,7 +24,7 @@ _CHUNK: Final = 1 << 20
 MAX_DEPTH: Final = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Changes:
     """What ``write_changes`` did, as paths; ``refused`` names links that would lead out of the directory."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 
 from enarx.tcb.errors import Malformed
+from enarx.tcb.record import field, record
 from enarx.tcb.workload import Limits
 
 
@@ -20,7 +20,7 @@ class DirectoryMode(Enum):
     """The workload may change its copy, and the changes come back when it has ended."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Directory:
     """A directory of this machine whose copy the workload finds under ``guest_path``."""
 
@@ -29,7 +29,7 @@ class Directory:
     mode: DirectoryMode = DirectoryMode.COPY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RunRequest:
     """One run. Standard input, output and error are those of the process that asks.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -21,6 +20,7 @@ from enarx.host.relay import answer
 from enarx.host.request import DirectoryMode, RunRequest
 from enarx.host.sallyport import Host, Permissions
 from enarx.tcb.errors import EnarxError, Malformed, ProtocolViolation, Unavailable
+from enarx.tcb.record import record
 from enarx.tcb.sallyport.items import (
     Changed,
     Compiled,
@@ -55,7 +55,7 @@ GRACE_S: Final = 5.0
 _COMPONENT: Final = b"\0asm\x0d\0\x01\0"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RunResult:
     """How a run ended; ``conflicts`` tell what could not be brought back."""
 
@@ -66,7 +66,7 @@ class RunResult:
     ports: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Observer:
     """What somebody who waits may want to know."""
 
@@ -74,9 +74,10 @@ class Observer:
     listening: Callable[[str, int], None] = lambda name, port: None
 
 
-def run(
-    request: RunRequest, observer: Observer = Observer(), *, early: Interpreter | None = None
-) -> RunResult:
+_NOBODY: Final = Observer()
+
+
+def run(request: RunRequest, observer: Observer = _NOBODY, *, early: Interpreter | None = None) -> RunResult:
     """Run ``request`` with this process's standard streams. Raises ``EnarxError`` when it cannot even start.
 
     ``early`` is an interpreter that was started in advance.

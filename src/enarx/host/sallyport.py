@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, Literal
 
 from enarx.tcb.errors import ProtocolViolation
+from enarx.tcb.record import record
 from enarx.tcb.sallyport import limits
 from enarx.tcb.sallyport.items import (
     Admit,
@@ -35,7 +35,7 @@ Endpoints = frozenset[tuple[str, int]] | Literal[Scope.ANY]
 """Addresses or host names with ports, spelt as in Enarx.toml, or any at all."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Permissions:
     """What the owner of the machine allows a keep to open; nothing is allowed by default."""
 
