@@ -62,8 +62,7 @@ def test_every_sample_is_judged_as_the_manifest_says(capsys: pytest.CaptureFixtu
     code, document = judged(FOLDER, capsys)
     assert [row for row in document["samples"] if not row["agrees"]] == []
     assert code == 0
-    assert document["counts"]["agree"] + document["counts"]["not_judged"] == 77
-    assert {row["id"] for row in document["samples"] if row["found"] == "not judged"} <= {"azure/kinvolk-hcl"}
+    assert document["counts"] == {"agree": 77, "differ": 0, "not_judged": 0}
     refused = {row["id"]: row["found"] for row in document["samples"] if row["found"].startswith("reject")}
     found = {name: reason for name, reason in refused.items() if not name.startswith("azure/")}
     assert found == {name: f"reject: {reason}" for name, reason in REASONS.items()}

@@ -8,11 +8,20 @@ from pathlib import Path
 import click
 
 from enarx.attest import AnyBinding, Cache, Verifier
+from enarx.attest.sev import parse_session
 from enarx.cli._exit import ExitCode
 from enarx.cli._files import load_anchors, load_collateral, read
 from enarx.cli._main import SETTINGS, json_option
 from enarx.cli._output import Output
-from enarx.cli._verify import at_option, collateral_option, enabled, judge, load_policy, root_option
+from enarx.cli._verify import (
+    at_option,
+    collateral_option,
+    enabled,
+    judge,
+    load_policy,
+    root_option,
+    session_option,
+)
 
 
 @click.group(context_settings=SETTINGS)
@@ -59,6 +68,7 @@ def check(output: Output, file: Path) -> ExitCode:
 @collateral_option
 @at_option
 @root_option
+@session_option
 @json_option
 @click.pass_obj
 def try_(
@@ -68,6 +78,7 @@ def try_(
     collateral_paths: tuple[Path, ...],
     at: datetime | None,
     roots: tuple[Path, ...],
+    session_path: Path | None,
 ) -> ExitCode:
     """Say which recorded evidence a policy would accept, and which rules refuse the rest. Bindings are not compared.
 
@@ -80,7 +91,10 @@ def try_(
     tees = enabled(())
     verifier = Verifier(tees=tees, anchors=load_anchors(roots), policy=load_policy(file, tees), cache=Cache())
     collateral, when = load_collateral(collateral_paths), at or datetime.now(UTC)
-    verdicts = [judge(str(one), read(one), verifier, collateral, when, AnyBinding()) for one in evidence]
+    launch = parse_session(read(session_path)) if session_path else None
+    verdicts = [
+        judge(str(one), read(one), verifier, collateral, when, AnyBinding(), launch) for one in evidence
+    ]
     lines: list[str] = []
     for verdict in verdicts:
         lines.append(f"{verdict.file}: {verdict.word}{'' if verdict.failures else ': ' + verdict.message}")

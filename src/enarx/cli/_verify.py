@@ -98,6 +98,13 @@ root_option = click.option(
     metavar="F",
     help="Trust this root too: a certificate or public key; repeatable.",
 )
+session_option = click.option(
+    "--sev-session",
+    "session_path",
+    type=click.Path(path_type=Path),
+    metavar="F",
+    help="How you launched the guest: needed for evidence of SEV and SEV-ES (docs/spec/sev-evidence.md).",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,13 +252,7 @@ Exit codes: 0 accepted, 1 refused, 2 usage, 3 malformed, 4 something is missing.
     help="What the evidence must be bound to, every byte of it.",
 )
 @root_option
-@click.option(
-    "--sev-session",
-    "session_path",
-    type=click.Path(path_type=Path),
-    metavar="F",
-    help="How you launched the guest: needed for evidence of SEV and SEV-ES (docs/spec/sev-evidence.md).",
-)
+@session_option
 @click.option(
     "--ear",
     "form",

@@ -77,3 +77,11 @@ def test_inspect_shows_launch_evidence(folder: Path, capsys: pytest.CaptureFixtu
     assert (code, section["title"]) == (0, "sev evidence (not verified)")
     assert section["fields"]["api"] == "1.40"
     assert section["fields"]["policy.es"] is True
+
+
+@pytest.mark.parametrize(("session", "code"), [("session.json", 0), ("other.json", 1)])
+def test_policies_can_be_tried_on_it(
+    folder: Path, capsys: pytest.CaptureFixture[str], session: str, code: int
+) -> None:
+    words = ["policy", "try", "policy.toml", "launch.cbor", "--root", "root.pem", "--sev-session", session]
+    assert run(folder, *words, capsys=capsys)[0] == code

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from enarx.attest.claims import Measurement, ReportData, Revocation, Tee, Verified
 from enarx.attest.collateral import Kind
-from enarx.attest.sev._certs import AmdCertificate, SevCertificate, Usage, signed_by_ask
+from enarx.attest.sev._certs import CERTIFICATE_BYTES, AmdCertificate, SevCertificate, Usage, signed_by_ask
 from enarx.attest.sev._chain import Platform, PlatformChain, verify_chain
 from enarx.attest.sev._evidence import LaunchEvidence, PolicyBits, amd_certificates, spki_of
 from enarx.attest.sev._launch import LaunchSession
@@ -108,13 +108,14 @@ def _platform(evidence: LaunchEvidence, launch: LaunchSession, context: Context)
 
 
 def _collateral(context: Context) -> list[AmdCertificate]:
-    """Certificates of AMD among the documents; those of platforms, which are of the same kind, are passed over."""
+    """Certificates of AMD among the documents, alone or behind the four of a platform, which are of the same kind."""
     found: list[AmdCertificate] = []
     for data in context.collateral.of(Kind.SEV_CERTIFICATE):
-        try:
-            found += amd_certificates(data)
-        except Malformed:
-            continue
+        for start in (0, 4 * CERTIFICATE_BYTES):
+            try:
+                found += amd_certificates(data[start:])
+            except Malformed:
+                continue
     return found
 
 

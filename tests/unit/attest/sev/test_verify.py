@@ -8,7 +8,9 @@ from uuid import UUID
 
 import cbor2
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from tests.evidence import Evidence
 from tests.forge.pki import NOW
 from tests.forge.sev import DIGEST, TEK, TIK, Case, Launch, rsa_key
 
@@ -26,6 +28,7 @@ from enarx.attest import (
     PolicyDenied,
     Revocation,
     Tee,
+    TrustAnchors,
     Verifier,
     cmw,
     uncovered,
@@ -33,13 +36,17 @@ from enarx.attest import (
 from enarx.attest.sev import (
     MEDIA_TYPE,
     VERIFIER,
+    LaunchMeasure,
     LaunchSession,
     SessionKeys,
     SevDetail,
     build_secret_table,
+    pack_evidence,
     pack_secret,
+    parse_certificate,
     parse_evidence,
     parse_session,
+    prepare_session,
     write_session,
 )
 from enarx.tcb.errors import EnarxError, Malformed
@@ -141,8 +148,13 @@ def test_any_digest_that_the_owner_expects_is_accepted() -> None:
 
 def test_certificates_of_amd_may_be_collateral() -> None:
     launch = Launch(own_chain=False)
-    vendor = Collateral(documents=(Document(Kind.SEV_CERTIFICATE, launch.vendor),))
-    assert judge(launch, collateral=vendor).measurement == DIGEST
+    exported = b"".join(launch.case.certificates())
+    for data in (launch.vendor, exported):
+        vendor = Collateral(documents=(Document(Kind.SEV_CERTIFICATE, data),))
+        assert judge(launch, collateral=vendor).measurement == DIGEST
+    parts = launch.case.certificates()[4:]
+    apart = Collateral(documents=tuple(Document(Kind.SEV_CERTIFICATE, data) for data in parts))
+    assert judge(launch, collateral=apart).measurement == DIGEST
     with pytest.raises(CollateralMissing) as refused:
         judge(launch)
     assert refused.value.check.name == "sev.chain.vendor"
@@ -285,3 +297,48 @@ def test_another_form_of_session_is_malformed_and_shows_no_key(old: str, new: st
     with pytest.raises(Malformed, match="sev session") as refused:
         parse_session(text.replace(old, new).encode())
     assert TIK.hex() not in str(refused.value)
+
+
+def real_launch(evidence: Evidence, *vendor: str) -> tuple[bytes, LaunchSession]:
+    """A guest of ours on a real platform: nobody but AMD's processor could open the session, but we know its key."""
+    names = [f"sev/naples-platform/{name}.cert" for name in ("pdh", "pek", "oca", "cek")]
+    own = [evidence.read(name) for name in names]
+    pdh = parse_certificate(own[0])
+    made = prepare_session(
+        pdh.key,
+        owner=ec.generate_private_key(pdh.key.curve),
+        keys=SessionKeys(tek=TEK, tik=TIK),
+        policy=PLAIN.policy,
+        nonce=bytes(16),
+        iv=bytes(16),
+    )
+    said = LaunchMeasure(measure=bytes(32), nonce=bytes(16), api=(0, 24), build=15)
+    measure = said.mac(TIK, policy=PLAIN.policy, digest=DIGEST) + bytes(16)
+    certificates = b"".join([*own, *(evidence.read(f"roots/sev_format/{name}.cert") for name in vendor)])
+    raw = pack_evidence(certificates, api=(0, 24), build=15, policy=PLAIN.policy, measure=measure)
+    return raw, LaunchSession.prepared(pdh.key, tik=TIK, session=made, digests=(DIGEST,))
+
+
+@pytest.mark.evidence
+def test_a_real_platform_is_one_under_the_roots_of_amd(evidence: Evidence) -> None:
+    policy = Policy.parse(f'version = 1\n[sev]\nmeasurement = ["{DIGEST.hex()}"]', [VERIFIER])
+    verifier = Verifier(tees=[VERIFIER], anchors=TrustAnchors.vendor(), policy=policy)
+    raw, session = real_launch(evidence, "naples_ask", "naples_ark")
+    claims = verifier.verify(
+        raw, collateral=Collateral.none(), binding=session.binding, now=NOW, launch=session
+    )
+    assert (claims.tee, claims.root.name, claims.root.is_vendor) == (Tee.SEV, "AMD ARK-Naples", True)
+
+
+@pytest.mark.evidence
+def test_a_platform_of_one_generation_does_not_pass_under_the_next(evidence: Evidence) -> None:
+    """A14: the CEK of a Naples platform with the ASK of Rome."""
+    verifier = Verifier(tees=[VERIFIER], anchors=TrustAnchors.vendor(), policy=AuthenticityOnly())
+    raw, session = real_launch(evidence, "rome_ask", "rome_ark")
+    with pytest.raises(EvidenceRejected) as refused:
+        verifier.verify(raw, collateral=Collateral.none(), binding=AnyBinding(), now=NOW, launch=session)
+    assert refused.value.check.name == "sev.cek.signature"
+    both = b"".join(evidence.read(f"roots/sev_format/naples_{name}.cert") for name in ("ask", "ark"))
+    given = Collateral(documents=(Document(Kind.SEV_CERTIFICATE, both),))
+    claims = verifier.verify(raw, collateral=given, binding=AnyBinding(), now=NOW, launch=session)
+    assert claims.root.name == "AMD ARK-Naples", "the right ones are found among those given"
