@@ -82,6 +82,19 @@ class Platform:
             raise Unavailable("the platform did not tell the process of the guest")
         return pid
 
+    def keep(self, guest: int) -> tuple[int, socket.socket]:
+        """Start the keep of a launched guest; give its process id and the host's end of its channel."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                body = pack_request("keep", {"guest": guest})
+                result = parse_reply(self._frames.ask(body, [theirs.fileno()]))
+            _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+        pid = result.get("pid")
+        if not isinstance(pid, int) or len(descriptors) != 1:
+            raise Unavailable("the platform did not hand over the channel of the keep")
+        return pid, socket.socket(fileno=descriptors[0])
+
     def close(self) -> None:
         """Close the connection; guests go on."""
         self._frames.sock.close()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from enarx.tcb.errors import EnarxError, Malformed, Unavailable
 from enarx.tcb.wire import FrameDecoder, Value, frame
@@ -35,6 +35,9 @@ from enarx_emulator.messages import (
     pack_result,
     parse_request,
 )
+
+if TYPE_CHECKING:
+    from enarx_emulator.loader import Loader
 
 SOCKET: Final = "host.sock"
 MAX_HOSTS: Final = 64
@@ -123,6 +126,7 @@ class _Running:
     image: bytes
     pid: int | None = None
     pidfd: int | None = None
+    ours: bool = True
     port: _Stream | None = None
     end: Mapping[str, Value] | None = None
     waiting: list[_Stream] = field(default_factory=list)
@@ -139,6 +143,7 @@ class Process:
         self._guests: dict[int, _Running] = {}
         self._clock = 0
         self._stopping = False
+        self._loader: Loader | None = None
         self._listener = _listen(directory)
         self._register(self._listener.fileno(), self._accept)
         self._wake, self._woken = socket.socketpair()
@@ -164,6 +169,8 @@ class Process:
         """End all guests and let go of everything."""
         for handle in list(self._guests):
             self._forget(handle)
+        if self._loader is not None:
+            self._loader.close()
         for host in list(self._hosts):
             self._drop(host)
         with suppress(OSError):
@@ -247,6 +254,10 @@ class Process:
             return self._run(host, Arguments(command, arguments))
         if command == "wait":
             return self._wait(host, Arguments(command, arguments))
+        if command == "load":
+            return self._load(Arguments(command, arguments))
+        if command == "keep":
+            return self._keep(host, Arguments(command, arguments))
         machine = self._identity.machine
         try:
             result = machine.command(command, arguments)
@@ -259,21 +270,55 @@ class Process:
             self._forget(stopped)
         return result
 
+    def _load(self, arguments: Arguments) -> Mapping[str, Value]:
+        """Load a keep image, so that keeps of it start at once; give the manifest, which ``launch`` measures."""
+        path = arguments.text("path")
+        arguments.end()
+        if self._loader is None:
+            from enarx_emulator.loader import Loader  # what it needs costs a platform without keeps its start
+
+            self._loader = Loader(self._directory)
+        return {"image": self._loader.load(Path(path))}
+
+    def _keep(self, host: _Stream, arguments: Arguments) -> Mapping[str, Value]:
+        """Start the keep of a launched guest, whose image is loaded; its channel goes over the descriptor given."""
+        handle = arguments.number("guest")
+        arguments.end()
+        over = _descriptor(host, "keep")
+        try:
+            guest, running = self._launched(handle)
+            if self._loader is None:
+                raise EmulatorError("the image is not loaded", hint="load it first")
+            keep = self._loader.start(running.image)
+            with keep.hand_over() as channel, socket.socket(fileno=os.dup(over)) as way:
+                socket.send_fds(way, [b"c"], [channel.fileno()])
+            if keep.port is None:
+                raise EmulatorError("the keep has no port")
+            self._serve_guest(running, guest, keep.pid, keep.port, ours=False)
+            return {"pid": keep.pid}
+        except OSError as error:
+            raise EmulatorError(f"the channel cannot be handed over: {error.strerror}") from None
+        finally:
+            os.close(over)
+
+    def _launched(self, handle: int) -> tuple[Guest, _Running]:
+        """Give a guest whose launch is finished and that does not run yet."""
+        guest = self._identity.machine.guest(handle)
+        running = self._guests.get(handle)
+        if running is None:
+            raise EmulatorError(f"guest {handle} was not launched from an image")
+        if running.pid is not None:
+            raise EmulatorError(f"guest {handle} runs already")
+        return guest, running
+
     def _run(self, host: _Stream, arguments: Arguments) -> Mapping[str, Value]:
         """Start the program of a launched guest, after holding its files against what was measured."""
         handle = arguments.number("guest")
         root, argv = arguments.text("root", "/"), arguments.texts("argv")
         arguments.end()
-        if not host.descriptors:
-            raise Malformed("run: no descriptor came with it, expected the guest's channel")
-        channel = host.descriptors.popleft()
+        channel = _descriptor(host, "run")
         try:
-            guest = self._identity.machine.guest(handle)
-            running = self._guests.get(handle)
-            if running is None:
-                raise EmulatorError(f"guest {handle} was not launched from an image")
-            if running.pid is not None:
-                raise EmulatorError(f"guest {handle} runs already")
+            guest, running = self._launched(handle)
             return self._started(running, guest, Path(root), argv, channel)
         finally:
             os.close(channel)
@@ -288,14 +333,20 @@ class Process:
             except BaseException:
                 ours.close()
                 raise
+        self._serve_guest(running, guest, pid, ours, ours=True)
+        return {"pid": pid}
+
+    def _serve_guest(
+        self, running: _Running, guest: Guest, pid: int, sock: socket.socket, *, ours: bool
+    ) -> None:
+        """Answer what the process ``pid`` asks on its port, until it ends; ``ours`` are those we can wait for."""
         tree = guest.tree()
         port = _Stream(
-            ours, max_bytes=MAX_PORT_BYTES, on_frame=lambda body: port.send(answer_guest(tree, body))
+            sock, max_bytes=MAX_PORT_BYTES, on_frame=lambda body: port.send(answer_guest(tree, body))
         )
-        running.pid, running.pidfd, running.port = pid, os.pidfd_open(pid), port
-        self._register(ours.fileno(), lambda events: self._port_ready(running, port, events))
+        running.pid, running.pidfd, running.port, running.ours = pid, os.pidfd_open(pid), port, ours
+        self._register(sock.fileno(), lambda events: self._port_ready(running, port, events))
         self._register(running.pidfd, lambda events: self._ended(running))
-        return {"pid": pid}
 
     def _port_ready(self, running: _Running, port: _Stream, events: int) -> None:
         try:
@@ -318,9 +369,7 @@ class Process:
         """Take note of how a guest's process ended, and tell who waits for it."""
         if running.pid is None or running.pidfd is None:
             return
-        _, status = os.waitpid(running.pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        running.end = {"code": code} if code >= 0 else {"signal": -code}
+        running.end = _end_of(running.pid) if running.ours else {}
         self._selector.unregister(running.pidfd)
         os.close(running.pidfd)
         running.pidfd = None
@@ -347,6 +396,18 @@ class Process:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(running.pidfd, signal.SIGKILL)
             self._ended(running)
+
+
+def _descriptor(host: _Stream, command: str) -> int:
+    if not host.descriptors:
+        raise Malformed(f"{command}: no descriptor came with it, expected the guest's channel")
+    return host.descriptors.popleft()
+
+
+def _end_of(pid: int) -> Mapping[str, Value]:
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return {"code": code} if code >= 0 else {"signal": -code}
 
 
 def _ignored(number: int, stack: object) -> None:

@@ -32,6 +32,7 @@ class Tee(Enum):
     NITRO = "nitro"
     TPM = "tpm"
     CCA = "cca"
+    PEF = "pef"
     AZURE_SNP = "azure-snp"
     AZURE_TDX = "azure-tdx"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final
 
@@ -99,6 +100,15 @@ class IntelPlatform:
             "roots": [pem(self.vendor.root.der).decode()],
             "tcb": tcb,
             "firmware": firmware,
+        }
+
+    def collateral(self, tee: str) -> dict[str, Value]:
+        """What the vendor publishes for this machine now, as a host that caches it would give it."""
+        found = self.vendor.collateral(tee, self.processor.model, datetime.now(UTC))
+        return {
+            "certificates": list(found.certificates),
+            "crls": list(found.crls),
+            "documents": [[one.kind.value, one.data] for one in found.documents],
         }
 
     @property

@@ -58,6 +58,7 @@ class SgxMachine:
         self._guests: dict[int, SgxGuest] = {}
         self._commands: Mapping[str, Callable[[Arguments], Mapping[str, Value]]] = {
             "info": self._info,
+            "certificates": self._certificates,
             "launch": self._launch,
             "stop": self._stop,
             "restart": self._restart,
@@ -99,6 +100,10 @@ class SgxMachine:
     def _info(self, arguments: Arguments) -> Mapping[str, Value]:
         arguments.end()
         return self._platform.info(KIND, FIRMWARE)
+
+    def _certificates(self, arguments: Arguments) -> Mapping[str, Value]:
+        arguments.end()
+        return self._platform.collateral(KIND)
 
     def _launch(self, arguments: Arguments) -> Mapping[str, Value]:
         image = arguments.data("image")

@@ -59,6 +59,7 @@ class TdxMachine:
         self._next_page = _FIRST_PAGE
         self._commands: Mapping[str, Callable[[Arguments], Mapping[str, Value]]] = {
             "info": self._info,
+            "certificates": self._certificates,
             "launch": self._launch,
             "stop": self._stop,
             "update": self._update,
@@ -95,6 +96,10 @@ class TdxMachine:
             **self._platform.info(KIND, FIRMWARE),
             "mrseam": tdx.module_mrseam(self._module.tee_tcb_svn),
         }
+
+    def _certificates(self, arguments: Arguments) -> Mapping[str, Value]:
+        arguments.end()
+        return self._platform.collateral(KIND)
 
     def _launch(self, arguments: Arguments) -> Mapping[str, Value]:
         image = arguments.data("image")
