@@ -78,6 +78,8 @@ def _platform_key(message: Sign1, context: Context) -> tuple[Anchor, ec.Elliptic
             "a platform attestation key (CPAK) that is trusted",
             advice="name the public key that you enrolled for this platform as a root",
         )
+    if len(named) == 1:
+        return named[0]
     return next((pair for pair in named if signed_ecdsa(message, pair[1])), named[0])
 
 
