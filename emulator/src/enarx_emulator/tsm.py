@@ -45,7 +45,7 @@ FAULTS: Final = (
         name="tsm-truncated",
         kinds=_TSM,
         effect="the report lacks its last byte",
-        caught_by="MalformedEvidence",
+        caught_by="Malformed",
     ),
     Fault(name="tsm-empty", kinds=_TSM, effect="the report is empty", caught_by="MalformedEvidence"),
 )
