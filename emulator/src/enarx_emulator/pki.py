@@ -95,6 +95,7 @@ class Cert:
         next_update: datetime,
         signer: Key | None = None,
         number: int = 1,
+        extensions: Sequence[tuple[str, bool, bytes]] = (),
     ) -> bytes:
         """Make a revocation list of this authority, in DER; ``revoked`` are serial numbers."""
         builder = (
@@ -104,6 +105,9 @@ class Cert:
             .next_update(next_update)
             .add_extension(x509.CRLNumber(number), critical=False)
         )
+        for oid, critical, value in extensions:
+            other = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
+            builder = builder.add_extension(other, critical=critical)
         for serial in revoked:
             entry = (
                 x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(this_update).build()

@@ -6,6 +6,7 @@ Source: Intel, "SGX PCK Certificate and Certificate Revocation List Profile Spec
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -83,6 +84,29 @@ def sgx_items(
         values = [item(bytes([7, at]), tlv(1, b"\xff" if bit else b"\x00")) for at, bit in bits.items()]
         made += [item(b"\x06", tlv(4, instance)), item(b"\x07", tlv(0x30, *values))]
     return made
+
+
+def usual_extensions(
+    key: ec.EllipticCurvePrivateKey, issuer: ec.EllipticCurvePrivateKey, crl: str
+) -> list[tuple[str, bool, bytes]]:
+    """Give what all of Intel's certificates have: both key identifiers, and where the revocation list is."""
+    location = tlv(0x30, tlv(0x30, tlv(0xA0, tlv(0xA0, tlv(0x86, crl.encode())))))
+    return [
+        authority_key(issuer),
+        ("2.5.29.31", False, location),
+        ("2.5.29.14", False, tlv(4, _key_id(key))),
+    ]
+
+
+def authority_key(issuer: ec.EllipticCurvePrivateKey) -> tuple[str, bool, bytes]:
+    """Give the authority key identifier, which revocation lists have too."""
+    return ("2.5.29.35", False, tlv(0x30, tlv(0x80, _key_id(issuer))))
+
+
+def _key_id(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """RFC 5280, section 4.2.1.2, method 1."""
+    raw = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return hashlib.sha1(raw, usedforsecurity=False).digest()
 
 
 def pem(*ders: bytes, label: str = "CERTIFICATE") -> bytes:

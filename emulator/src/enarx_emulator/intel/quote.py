@@ -5,11 +5,14 @@ Source: Intel, "SGX ECDSA Quote Library API" and "TDX DCAP Quoting Library API",
 
 from __future__ import annotations
 
+from typing import Final
+
 from enarx.attest.dcap import BodyType, CertificationType, TeeType
 from enarx.attest.dcap._quote import HEADER, INTEL_QE_VENDOR_ID
 from enarx_emulator.intel._structures import fill
 
-ECDSA_P256 = 2
+ECDSA_P256: Final = 2
+"""The type of attestation keys."""
 
 
 def header(

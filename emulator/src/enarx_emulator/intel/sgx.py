@@ -47,7 +47,8 @@ class Flag(IntFlag):
 _SUPPORTED: Final = int(sum(Flag)) & ~Flag.INIT.value
 XFRM: Final = 0x3
 """x87 and SSE, which every enclave may use."""
-_XFRM_SUPPORTED: Final = 0xE7
+XFRM_SUPPORTED: Final = 0xE7
+"""Those, AVX and AVX-512."""
 _MISC_SUPPORTED: Final = 1
 """EXINFO."""
 
@@ -103,7 +104,7 @@ class _Secs:
         return self.identity
 
 
-def attributes(flags: int = Flag.MODE64, xfrm: int = XFRM) -> bytes:
+def attributes(flags: int = Flag.MODE64, xfrm: int = XFRM_SUPPORTED) -> bytes:
     """Give ATTRIBUTES (16 bytes)."""
     return flags.to_bytes(8, "little") + xfrm.to_bytes(8, "little")
 
@@ -151,8 +152,8 @@ class SgxCpu:
             raise _protection(f"ssaframesize is {ssa_frame_pages}, expected at least 1")
         if flags & ~_SUPPORTED:
             raise _protection(f"attributes have {flags & ~_SUPPORTED:#x}, which cannot be asked for")
-        if xfrm & XFRM != XFRM or xfrm & ~_XFRM_SUPPORTED:
-            raise _protection(f"xfrm is {xfrm:#x}, of {_XFRM_SUPPORTED:#x} and with {XFRM:#x}")
+        if xfrm & XFRM != XFRM or xfrm & ~XFRM_SUPPORTED:
+            raise _protection(f"xfrm is {xfrm:#x}, of {XFRM_SUPPORTED:#x} and with {XFRM:#x}")
         if misc_select & ~_MISC_SUPPORTED:
             raise _protection(f"miscselect is {misc_select:#x}, only {_MISC_SUPPORTED:#x} is supported")
         if not flags & Flag.KSS and (any(config_id) or config_svn):

@@ -34,10 +34,19 @@ from enarx_emulator.intel._recovery import (
     tcb_levels,
 )
 from enarx_emulator.intel.documents import VALID_FOR, Json, tdx_module
-from enarx_emulator.intel.pck import intel_name, pem, sgx_items, tcb_items, tlv
+from enarx_emulator.intel.pck import (
+    authority_key,
+    intel_name,
+    pem,
+    sgx_items,
+    tcb_items,
+    tlv,
+    usual_extensions,
+)
 from enarx_emulator.intel.processor import (
     MODELS,
     PCE_ID,
+    SVNS,
     KeyDependencies,
     Model,
     Processor,
@@ -58,6 +67,16 @@ PCE_PROD_ID: Final = 0
 MAX_STATE_BYTES: Final = 1 << 20
 _ENCLAVE_KEY: Final = "intel-enclave-signer"
 _CURVE: Final = ec.SECP256R1()
+_ROOT_CRL: Final = "https://emulated.invalid/IntelSGXRootCA.der"
+_PCK_CRL: Final = "https://emulated.invalid/sgx/certification/v4/pckcrl?ca={}&encoding=der"
+_STATUSES: Final = (
+    "OutOfDate",
+    "OutOfDateConfigurationNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+    "SWHardeningNeeded",
+    "Revoked",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,44 +125,48 @@ class IntelVendor:
     @property
     def root(self) -> Cert:
         """The root, to be trusted by name."""
-        label = "imposter root" if "intel-root-imposter" in self.faults else "root"
+        key = self._root_key
         return Cert(
             name=intel_name("Intel SGX Root CA"),
-            key=self._key(label),
+            key=key,
             path_length=1,
             not_before=EPOCH,
             not_after=ROOT_END,
             serial=self._serial("root"),
+            extensions=usual_extensions(key, key, _ROOT_CRL),
         )
 
     def pck_ca(self, *, multi_package: bool) -> Cert:
         """The authority that certifies platforms of one kind."""
         kind = "Platform" if multi_package else "Processor"
         name = "Server" if "intel-pck-ca-name" in self.faults else kind
-        p384 = "intel-pck-algorithm" in self.faults
+        key = self._ca_key(multi_package=multi_package)
         return Cert(
             name=intel_name(f"Intel SGX PCK {name} CA"),
-            key=self._seed.ec_key(f"pck {kind} ca", ec.SECP384R1() if p384 else _CURVE),
+            key=key,
             issuer=self.root,
             path_length=0,
             not_before=EPOCH,
             not_after=CA_END,
             serial=self._serial(kind),
+            extensions=usual_extensions(key, self._root_key, _ROOT_CRL),
         )
 
     @property
     def tcb_signing(self) -> Cert:
         """Who signs TCB info and identities."""
         expired = "intel-tcb-signing-expired" in self.faults
+        key = self._key("tcb signing")
         return Cert(
             name=intel_name("Intel SGX TCB Signing"),
-            key=self._key("tcb signing"),
+            key=key,
             issuer=self.root,
             ca=False,
             crl_sign=False,
             not_before=EPOCH,
             not_after=EPOCH + timedelta(days=30) if expired else CA_END,
             serial=self._serial("tcb signing"),
+            extensions=usual_extensions(key, self._root_key, _ROOT_CRL),
         )
 
     @property
@@ -212,6 +235,10 @@ class IntelVendor:
             instance=platform.instance if model.multi_package else None,
             bits={1: True, 2: True, 3: True},
         )
+        issuer_key = self._ca_key(multi_package=model.multi_package)
+        usual = usual_extensions(
+            key, issuer_key, _PCK_CRL.format("platform" if model.multi_package else "processor")
+        )
         is_ca = "intel-pck-is-ca" in self.faults
         expired = "intel-pck-expired" in self.faults
         named = f"pck {ppid.hex()} {cpu_svn.hex()} {pce_svn}"
@@ -224,7 +251,7 @@ class IntelVendor:
             not_before=EPOCH,
             not_after=EPOCH + timedelta(days=30) if expired else EPOCH + PCK_YEARS,
             serial=self._serial("revoked" if "intel-pck-revoked" in self.faults else named),
-            extensions=[(SGX_EXTENSION, False, tlv(0x30, *extension))],
+            extensions=[*usual, (SGX_EXTENSION, False, tlv(0x30, *extension))],
             signer=self._key("stranger") if "intel-pck-unsigned" in self.faults else None,
         )
 
@@ -240,14 +267,15 @@ class IntelVendor:
     # Revocation and TCB recovery
 
     def revoke(self, serial: int) -> None:
-        """List a certificate as revoked, in the list of whoever issued it."""
+        """List a certificate as revoked, in the list of whoever issued it. Raises ``EmulatorError``."""
+        if not 0 < serial < 1 << 160:
+            raise EmulatorError(f"serial number is {serial:#x}, expected one of at most 20 bytes")
         revoked, recoveries = self._state()
         self._put_state(sorted({*revoked, serial}), recoveries)
 
     def recover(self, recovery: Recovery) -> int:
         """Announce what is needed from now on; give its evaluation number. The number in ``recovery`` is ignored."""
-        if recovery.enclave and recovery.enclave not in ENCLAVES:
-            raise EmulatorError(f"enclave is {recovery.enclave!r}, expected one of {', '.join(ENCLAVES)}")
+        _check(recovery)
         revoked, recoveries = self._state()
         number = self.newest_number + 1
         self._put_state(revoked, [*recoveries, replace(recovery, number=number)])
@@ -269,14 +297,25 @@ class IntelVendor:
         listed = [one.serial for one in below if one.serial in revoked]
         if "intel-ca-revoked" in self.faults:
             listed += [one.serial for one in below[:2] if one.serial not in listed]
-        return self._crl(self.root, listed, now)
+        return self._crl(self.root, self._root_key, listed, now)
 
     def pck_crl(self, now: datetime, *, multi_package: bool) -> bytes:
         """Which platforms' certificates are withdrawn, in DER."""
         serials = [*self._state()[0], self._serial("revoked")]  # which a certificate has by a fault alone
-        return self._crl(self.pck_ca(multi_package=multi_package), serials, now)
+        issuer_key = self._ca_key(multi_package=multi_package)
+        return self._crl(self.pck_ca(multi_package=multi_package), issuer_key, serials, now)
 
-    def _crl(self, issuer: Cert, serials: Sequence[int], now: datetime) -> bytes:
+    @property
+    def _root_key(self) -> ec.EllipticCurvePrivateKey:
+        return self._key("imposter root" if "intel-root-imposter" in self.faults else "root")
+
+    def _ca_key(self, *, multi_package: bool) -> ec.EllipticCurvePrivateKey:
+        curve = ec.SECP384R1() if "intel-pck-algorithm" in self.faults else _CURVE
+        return self._seed.ec_key(f"pck {'Platform' if multi_package else 'Processor'} ca", curve)
+
+    def _crl(
+        self, issuer: Cert, key: ec.EllipticCurvePrivateKey, serials: Sequence[int], now: datetime
+    ) -> bytes:
         issued = self._issued(now)
         if "intel-crl-stale" in self.faults:
             issued -= 2 * VALID_FOR
@@ -286,6 +325,7 @@ class IntelVendor:
             this_update=issued,
             next_update=issued + VALID_FOR,
             signer=self._key("stranger") if forged else None,
+            extensions=[authority_key(key)],
         )
 
     # Documents
@@ -388,6 +428,26 @@ class IntelVendor:
             "recoveries": [one.save() for one in recoveries],
         }
         self._store.put("intel-state", encode(value))
+
+
+def _check(recovery: Recovery) -> None:
+    """Raise ``EmulatorError`` for what no document could say."""
+    if recovery.enclave:
+        if recovery.enclave not in ENCLAVES:
+            raise EmulatorError(f"enclave is {recovery.enclave!r}, expected one of {', '.join(ENCLAVES)}")
+        known: tuple[str, ...] = ("OutOfDate", "Revoked")
+    else:
+        if recovery.fmspc not in {model.fmspc for model in MODELS.values()}:
+            raise EmulatorError(f"fmspc is {recovery.fmspc.hex()!r}, which no emulated model has")
+        for name, value in (("cpu_svn", recovery.cpu_svn), ("tee_tcb_svn", recovery.tee_tcb_svn)):
+            if len(value) not in (0, SVNS):
+                raise EmulatorError(f"{name} has {len(value)} bytes, expected {SVNS}")
+        known = _STATUSES
+    if recovery.older not in known:
+        raise EmulatorError(f"older is {recovery.older!r}, expected one of {', '.join(known)}")
+    for name, svn in (("pce_svn", recovery.pce_svn), ("isv_svn", recovery.isv_svn)):
+        if not 0 <= svn < 1 << 16:
+            raise EmulatorError(f"{name} is {svn}, expected less than 65536")
 
 
 def mrsigner_of(key: rsa.RSAPrivateKey) -> bytes:
