@@ -147,6 +147,13 @@ def test_a_machine_is_the_same_after_its_process_was_killed(kind: str) -> None:
         make(amd.setup(kind, saved={"chip": b""}), vendor=vendor)
 
 
+def test_a_machine_stays_the_product_that_it_is() -> None:
+    saved = amd.snp("turin").save()
+    assert amd.snp(saved=saved).command("info", {})["product"] == "Turin"
+    with pytest.raises(EmulatorError, match="turin"):
+        amd.snp("genoa", saved=saved)
+
+
 def test_another_seed_is_another_machine() -> None:
     ids = {amd.snp(seed=seed).command("info", {})["hwid"] for seed in (amd.SEED, b"another seed of tests")}
     assert len(ids) == 2

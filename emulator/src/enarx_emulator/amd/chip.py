@@ -212,6 +212,7 @@ class Chip:
     def save(self) -> dict[str, Value]:
         """Give what ``restore`` needs beside the fuses."""
         return {
+            "product": self.product.line.value.lower(),
             "committed": _pack(self.committed),
             "current": _pack(self.current),
             "reported": _components(self.reported),
@@ -220,7 +221,9 @@ class Chip:
     @classmethod
     def restore(cls, fuses: Fuses, saved: Mapping[str, Value]) -> Self:
         """Put it together again. Raises ``EmulatorError`` when ``saved`` is not what ``save`` gave."""
-        chip = cls(fuses)
+        chip, name = cls(fuses), fuses.product.line.value.lower()
+        if saved.get("product") != name:
+            raise EmulatorError(f"saved state is of a {saved.get('product')} machine, not of a {name} one")
         try:
             chip.committed, chip.current = _unpack(saved["committed"]), _unpack(saved["current"])
             chip.reported = _tcb(saved["reported"])

@@ -19,9 +19,12 @@ def make(
 ) -> Machine:
     """Make the machine, or the same again from what it saved. ``vendor``: other than one over the setup's store."""
     maker = AmdVendor(setup.vendor, faults=setup.faults) if vendor is None else vendor
-    fuses = maker.manufacture(product(setup.product), setup.seed.child("amd chip"))
     saved = setup.saved or {}
-    chip = Chip(fuses) if "chip" not in saved else Chip.restore(fuses, _table(saved["chip"]))
+    kept = _table(saved.get("chip", {}))
+    before = kept.get("product")
+    name = before if setup.product is None and isinstance(before, str) else setup.product
+    fuses = maker.manufacture(product(name), setup.seed.child("amd chip"))
+    chip = Chip.restore(fuses, kept) if "chip" in saved else Chip(fuses)
     match setup.kind:
         case "snp":
             if "snp-old-firmware" in setup.faults:
@@ -31,8 +34,8 @@ def make(
                 chip.update(raised(chip.committed))
             return SnpMachine(chip, maker, random=random, faults=setup.faults)
         case "sev" | "sev-es":
-            kept = _table(saved.get("sev", {}))
-            return SevMachine(setup.kind, chip, maker, random=random, faults=setup.faults, saved=kept)
+            keys = _table(saved.get("sev", {}))
+            return SevMachine(setup.kind, chip, maker, random=random, faults=setup.faults, saved=keys)
     raise EmulatorError(f"kind is {setup.kind!r}, expected sev, sev-es or snp")
 
 

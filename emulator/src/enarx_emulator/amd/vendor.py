@@ -38,6 +38,8 @@ _MARK: Final = comment("EMULATED: no product of AMD, endorses nothing that prote
 _LIFETIME: Final = {SigningKey.VCEK: timedelta(days=7 * 365), SigningKey.VLEK: timedelta(days=365)}
 _OTHER_LINE: Final = {"Milan-B0": "Genoa", "Genoa": "Milan-B0", "Turin": "Venice"}
 _MAX_RECORD_BYTES: Final = 4096
+_MAX_ISSUED: Final = 1024
+"""Certificates that are remembered: clients may ask for any version there could be."""
 
 
 def utc_now() -> datetime:
@@ -186,6 +188,8 @@ class AmdVendor:
             not_after=begin + _LIFETIME[kind],
             extensions=(*((AMD_ARC + arc, False, value) for arc, value in extensions.items()), _MARK),
         ).but(**faulty)
+        if len(self._issued) >= _MAX_ISSUED:
+            self._issued.clear()
         self._issued[known] = certificate.der
         return self._issued[known]
 
