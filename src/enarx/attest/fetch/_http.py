@@ -33,8 +33,8 @@ EXCHANGE_S: Final = 15.0
 TOTAL_S: Final = 60.0
 """With all attempts and the waits between them. AMD's service lets one address ask once in ten seconds."""
 ATTEMPTS: Final = 4
-FIRST_WAIT_S: Final = 1.0
-"""Doubled with each further attempt where the server does not say how long to wait."""
+FIRST_WAIT_S: Final = 2.0
+"""Doubled with each further attempt where the server does not say how long to wait; three waits pass ten seconds."""
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
 """The largest answers are revocation lists, which may grow to some hundred KiB."""
 MAX_REDIRECTS: Final = 3
