@@ -85,6 +85,7 @@ SIGNATURES: Final = {
 
 _RANDOM_CHUNK: Final = 1 << 20
 _ALL_FLAGS: Final = 31
+_FD_READ, _FD_WRITE = Rights.FD_READ, Rights.FD_WRITE  # looking members up takes time in the hottest calls
 
 
 class GuestExit(BaseException):
@@ -208,13 +209,13 @@ class Preview1:
 
     def fd_read(self, fd: int, vectors: int, count: int, result: int) -> int:
         memory = self._memory
-        size = self.table.get(fd, Rights.FD_READ).read(memory.vectors(vectors, count))
+        size = self.table.get(fd, _FD_READ).read(memory.vectors(vectors, count))
         memory.write_u32(result, size)
         return 0
 
     def fd_write(self, fd: int, vectors: int, count: int, result: int) -> int:
         memory = self._memory
-        size = self.table.get(fd, Rights.FD_WRITE).write(memory.vectors(vectors, count))
+        size = self.table.get(fd, _FD_WRITE).write(memory.vectors(vectors, count))
         memory.write_u32(result, size)
         return 0
 

@@ -98,26 +98,37 @@ class Socket(Descriptor):
 
     def _do(self, event: int, step: Callable[..., int], *arguments: object) -> int:
         """Do ``step``; when it would block, wait or answer AGAIN as the guest wants."""
+        try:
+            return step(*arguments)
+        except (SSL.Error, OSError) as error:
+            return self._go_on(error, event, step, *arguments)
+
+    def _go_on(self, error: Exception, event: int, step: Callable[..., int], *arguments: object) -> int:
+        """Do ``step`` again after ``error`` if that only says to wait."""
         while True:
+            match error:
+                case BlockingIOError():
+                    pass
+                case SSL.WantReadError():
+                    event = select.POLLIN
+                case SSL.WantWriteError():
+                    event = select.POLLOUT
+                case SSL.ZeroReturnError():
+                    return 0
+                case SSL.SysCallError():  # -1 is an end of which TLS did not say: the stream was cut off
+                    number = error.args[0]
+                    raise failure(errno.ECONNRESET if number == -1 else number) from None
+                case OSError():
+                    raise failure(error.errno) from None
+                case _:
+                    raise WasiError(Errno.PROTO) from None
+            if self._nonblocking:
+                raise WasiError(Errno.AGAIN) from None
+            wait(self._sock.fileno(), event)
             try:
                 return step(*arguments)
-            except BlockingIOError:
-                pass
-            except SSL.WantReadError:
-                event = select.POLLIN
-            except SSL.WantWriteError:
-                event = select.POLLOUT
-            except SSL.ZeroReturnError:
-                return 0
-            except SSL.SysCallError as error:  # -1 is an end of which TLS did not say: the stream was cut off
-                raise failure(errno.ECONNRESET if error.args[0] == -1 else error.args[0]) from None
-            except SSL.Error:
-                raise WasiError(Errno.PROTO) from None
-            except OSError as error:
-                raise failure(error.errno) from None
-            if self._nonblocking:
-                raise WasiError(Errno.AGAIN)
-            wait(self._sock.fileno(), event)
+            except (SSL.Error, OSError) as another:
+                error = another
 
 
 class Stream(Socket):
@@ -202,6 +213,16 @@ class TlsStream(Stream):
             finally:
                 self._let_block()
 
+    def read(self, buffers: Buffers) -> int:
+        """Receive straight into the guest's memory."""
+        if len(buffers) != 1 or not buffers[0]:
+            return super().read(buffers)
+        try:  # in as few steps as can be: this is the hot path
+            with self._lock:
+                return 0 if self._deaf else tls.receive_into(self._tls, buffers[0])
+        except (SSL.Error, OSError) as error:
+            return self._go_on(error, select.POLLIN, self._receive_one, buffers[0])
+
     def receive(self, buffers: Buffers, flags: int) -> tuple[int, int]:
         """Receive, with PEEK and WAITALL; PEEK sees no further than the first record."""
         if flags != RI_RECV_WAITALL:
@@ -216,7 +237,15 @@ class TlsStream(Stream):
     def write(self, buffers: Buffers) -> int:
         """Send straight from the guest's memory."""
         content = buffers[0] if len(buffers) == 1 else _joined(buffers)
-        return self._all(self._send_one, select.POLLOUT, content)
+        if not content:
+            return 0
+        try:
+            size = self._send_one(content)
+        except (SSL.Error, OSError) as error:
+            size = self._go_on(error, select.POLLOUT, self._send_one, content)
+        if not size or size == len(content):
+            return size
+        return size + self._all(self._send_one, select.POLLOUT, content[size:], stop=True)
 
     send = write
 
