@@ -57,7 +57,7 @@ class EmulatedBackend:
 
     def endorsements(self) -> Endorsements:
         """Give what the emulated vendor says of the platform."""
-        roots = tuple(it.encode() for it in _list(self._info, "roots") if isinstance(it, str))
+        roots = tuple(_pem(it) for it in _list(self._info, "roots"))
         if self.tee in ("sev", "sev-es"):
             chain = _bytes(self._info, "platform_chain")
             return Endorsements(documents=(("sev-certificate", chain),), roots=roots)
@@ -180,3 +180,11 @@ def _bytes(found: dict[str, Value], name: str) -> bytes:
 def _list(found: dict[str, Value], name: str) -> list[Value]:
     value = found.get(name, [])
     return value if isinstance(value, list) else []
+
+
+def _pem(root: Value) -> bytes:
+    if isinstance(root, str):
+        return root.encode()
+    if not isinstance(root, bytes):
+        raise Unavailable("the platform tells roots that are no certificates")
+    return root

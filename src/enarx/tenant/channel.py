@@ -130,5 +130,3 @@ def _context() -> SSL.Context:
 def _group(connection: SSL.Connection) -> str:
     name = getattr(connection, "get_group_name", None)
     return (name() or "") if name is not None else ""
-
-

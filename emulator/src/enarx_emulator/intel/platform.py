@@ -104,7 +104,7 @@ class IntelPlatform:
 
     def collateral(self, tee: str) -> dict[str, Value]:
         """What the vendor publishes for this machine now, as a host that caches it would give it."""
-        found = self.vendor.collateral(tee, self.processor.model, datetime.now(UTC))
+        found = self.vendor.collateral(tee.upper(), self.processor.model, datetime.now(UTC))
         return {
             "certificates": list(found.certificates),
             "crls": list(found.crls),

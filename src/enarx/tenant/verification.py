@@ -1,0 +1,88 @@
+"""From the evidence of a session to a verdict: what this release accepts unless the tenant says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+
+from enarx import __version__
+from enarx.api.keep_image import Image
+from enarx.attest import (
+    Cache,
+    Claims,
+    Collateral,
+    Policy,
+    TrustAnchors,
+    Verifier,
+    registry,
+)
+from enarx.attest.claims import Tee
+from enarx.tcb.binding import Binding
+from enarx.tenant.image import MEASURED, reference_measurement
+
+
+def default_policy(image: Image, *, other_roots: bool, tees: Iterable[Tee] = MEASURED) -> str:
+    """Write the policy that accepts exactly ``image`` and nothing else, as TOML.
+
+    ``other_roots`` says that the tenant named roots that are no vendor's; without that such roots are refused.
+    """
+    lines = ["version = 1", f'name = "enarx {__version__}: exactly the keep image of this release"']
+    for tee in tees:
+        lines += ["", f"[{tee.value}]", f'measurement = ["{reference_measurement(image, tee).hex()}"]']
+        if other_roots:
+            lines.append('vendor_root = "any"  # roots that the tenant named are trusted, too')
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """What one tenant trusts: anchors and a policy, in its own words. Made once, used for many keeps."""
+
+    policy_text: str
+    roots: Mapping[str, bytes] = field(default_factory=dict)
+    """Further roots that the tenant trusts (certificates or keys, PEM or DER), by the names that verdicts give them."""
+    tees: tuple[str, ...] = ()
+    """Names of the verifiers to use; all that are built in and that the policy has a section for, if empty."""
+    policy: Policy = field(init=False)
+    anchors: TrustAnchors = field(init=False)
+    cache: Cache = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        verifiers = registry.select(self.tees or registry.BUILTIN)
+        anchors = TrustAnchors.vendor()
+        for name, root in self.roots.items():
+            anchors = anchors.adding(root, name=name)
+        object.__setattr__(self, "policy", Policy.parse(self.policy_text, verifiers))
+        object.__setattr__(self, "anchors", anchors)
+        object.__setattr__(self, "cache", Cache())
+
+    @classmethod
+    def release(cls, image: Image, *, roots: Mapping[str, bytes] | None = None) -> Trust:
+        """Trust what this release's default policy accepts."""
+        sections = [tee for tee in MEASURED if any(tee in it.rules for it in registry.BUILTIN.values())]
+        text = default_policy(image, other_roots=bool(roots), tees=sections)
+        return cls(policy_text=text, roots=roots or {})
+
+    def judge(self, evidence: bytes, collateral: Collateral, binding: Binding, *, now: datetime) -> Claims:
+        """Verify and appraise. Raises the errors of ``Verifier.verify``: nothing else ever accepts."""
+        verifier = Verifier(
+            tees=registry.select(self.tees or registry.BUILTIN),
+            anchors=self.anchors,
+            policy=self.policy,
+            cache=self.cache,
+        )
+        return verifier.verify(evidence, collateral=collateral, binding=binding.report_data(), now=now)
+
+
+def summary(claims: Claims) -> dict[str, str]:
+    """Say in a few words what was accepted, for people and for the audit record."""
+    return {
+        "tee": claims.tee.value,
+        "measurement": claims.measurement.hex(),
+        "root": str(claims.root),
+        "tcb_status": claims.tcb_status or "",
+        "policy": (claims.policy_digest or b"").hex(),
+        "checks": sha256("\n".join(check.name for check in claims.checks).encode()).hexdigest(),
+    }
