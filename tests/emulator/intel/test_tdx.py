@@ -16,7 +16,7 @@ from enarx.attest.measure import PageOrder, extend, mrtd, parse_td_firmware
 from enarx.attest.tdx._body import TdReport, parse_td_report
 from enarx_emulator.errors import EmulatorError
 from enarx_emulator.intel import tdx
-from enarx_emulator.intel._structures import TD_INFO_AT
+from enarx_emulator.intel._structures import TD_INFO_AT, TD_PARAMS, fill
 from enarx_emulator.intel.processor import MODELS, Processor
 from enarx_emulator.intel.quoting import td_body
 from enarx_emulator.intel.status import TdxError, TdxOperand, TdxStatus
@@ -159,6 +159,10 @@ def test_service_tds_show_in_reports() -> None:
     on.tdh_servtd_bind(TDR, 0x90000, kind=0)
     on.tdh_servtd_bind(TDR, 0x90000, kind=0)
     assert refusal(on.tdh_servtd_bind, TDR, 0x90000, kind=0, attributes=1)[0] is (
+        TdxStatus.TDX_SERVTD_ATTR_MISMATCH
+    )
+    finalized(on, 0xA0000, 3, mr_owner=b"o" * 48)
+    assert refusal(on.tdh_servtd_bind, TDR, 0xA0000, kind=0)[0] is (
         TdxStatus.TDX_SERVTD_ALREADY_BOUND_FOR_TYPE
     )
     assert refusal(on.tdh_servtd_bind, TDR, 0x90000, kind=1 << 16)[0] is TdxStatus.TDX_OPERAND_INVALID
@@ -202,6 +206,23 @@ def test_tdh_mng_init_refuses(params: dict[str, Any], operand: TdxOperand) -> No
     allocated(on)
     assert refusal(on.tdh_mng_init, TDR, td_params(**params)) == (TdxStatus.TDX_OPERAND_INVALID, operand)
     on.tdh_mng_init(TDR, td_params())
+
+
+@pytest.mark.parametrize(
+    ("changes", "operand"),
+    [
+        ({"eptp_controls": 0}, TdxOperand.EPTP_CONTROLS),
+        ({"config_flags": 8}, TdxOperand.EXEC_CONTROLS),
+        ({"tsc_frequency": 3}, TdxOperand.TSC_FREQUENCY),
+        ({"tsc_frequency": 401}, TdxOperand.TSC_FREQUENCY),
+    ],
+)
+def test_controls_of_td_params(changes: dict[str, int], operand: TdxOperand) -> None:
+    on = module()
+    allocated(on)
+    good = TD_PARAMS.split(td_params())
+    params = fill(TD_PARAMS, {**good, **changes})
+    assert refusal(on.tdh_mng_init, TDR, params) == (TdxStatus.TDX_OPERAND_INVALID, operand)
 
 
 def test_td_params_out_of_form() -> None:
@@ -273,7 +294,10 @@ def test_vcpus() -> None:
     allocated(on)
     on.tdh_mng_init(TDR, td_params(max_vcpus=1))
     assert refusal(on.tdh_vp_init, TDR, TDVPR)[0] is TdxStatus.TDX_PAGE_METADATA_INCORRECT
-    assert refusal(on.tdh_vp_create, TDR, 7)[0] is TdxStatus.TDX_PAGE_METADATA_INCORRECT
+    assert refusal(on.tdh_vp_create, TDR, 7) == (TdxStatus.TDX_OPERAND_INVALID, TdxOperand.RCX)
+    for beyond in (-PAGE, 1 << 52):
+        assert refusal(on.tdh_vp_create, TDR, beyond)[0] is TdxStatus.TDX_OPERAND_ADDR_RANGE_ERROR
+        assert refusal(on.tdh_mng_create, beyond, 7)[0] is TdxStatus.TDX_OPERAND_ADDR_RANGE_ERROR
     on.tdh_vp_create(TDR, TDVPR)
     assert refusal(on.tdh_vp_create, TDR, TDVPR)[0] is TdxStatus.TDX_PAGE_METADATA_INCORRECT
     assert refusal(on.tdh_vp_init, TDR, TDVPR) == (TdxStatus.TDX_TDCX_NUM_INCORRECT, TdxOperand.TDVPR)

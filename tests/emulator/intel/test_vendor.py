@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -105,6 +106,37 @@ def test_a_recovery_of_the_quoting_enclave(kind: str) -> None:
     assert [level.isv_svn for level in identity.levels][:2] == [ENCLAVES[kind][1] + 1, ENCLAVES[kind][1]]
     with pytest.raises(EmulatorError, match="QVE"):
         vendor.recover(Recovery(number=0, at=AT, enclave="QX", isv_svn=1))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fmspc": bytes(6)},
+        {"cpu_svn": b"short"},
+        {"tee_tcb_svn": b"short"},
+        {"older": "Whatever"},
+        {"pce_svn": 1 << 16},
+        {"enclave": "QE", "isv_svn": -1},
+        {"enclave": "QE", "older": "SWHardeningNeeded"},
+    ],
+)
+def test_a_recovery_that_no_document_could_tell_of_is_refused(changes: dict[str, Any]) -> None:
+    vendor = intel.vendor()
+    good: dict[str, Any] = {"number": 0, "at": AT, "fmspc": MODEL.fmspc}
+    with pytest.raises(EmulatorError):
+        vendor.recover(Recovery(**{**good, **changes}))
+    assert vendor.newest_number == FIRST_NUMBER
+    for serial in (0, -1, 1 << 160):
+        with pytest.raises(EmulatorError):
+            vendor.revoke(serial)
+
+
+def test_a_recovery_to_another_status_leaves_modules_readable() -> None:
+    vendor, machine, _, _ = running()
+    guest, _ = intel.launch(machine)
+    change = Recovery(number=0, at=AT, fmspc=MODEL.fmspc, tee_tcb_svn=higher(SVN), older="SWHardeningNeeded")
+    vendor.recover(change)
+    assert status(vendor, intel.quote(machine, guest)) == "OutOfDate"
 
 
 def test_a_recovery_may_revoke() -> None:

@@ -183,10 +183,11 @@ def _svn_levels(first: int, steps: Sequence[tuple[int, Recovery]]) -> list[Json]
     for svn, by in steps:
         if svn <= known[0][0]:
             continue
+        worse = "Revoked" if by.older == "Revoked" else "OutOfDate"  # enclaves and modules have no other
         known = [
             (
                 have,
-                by.older if status == "UpToDate" or by.older == "Revoked" else status,
+                worse if status == "UpToDate" or worse == "Revoked" else status,
                 date,
                 (*ids, *by.advisories),
             )

@@ -41,7 +41,7 @@ from enarx_emulator.intel.vendor import PCE_KEY_MASK, PCE_PROD_ID
 from enarx_emulator.seed import Seed
 
 AUTH_DATA: Final = bytes(range(32))
-"""What all real quotes have here."""
+"""What most real quotes have here; some have zeros."""
 SIGNED_ON: Final = 0x20240313
 _BODY: Final = slice(0, ENCLAVE_REPORT.size)
 _EXACT: Final = b"\xff" * 16

@@ -41,6 +41,7 @@ TDVPS_PAGES: Final = 5
 MAX_VCPUS: Final = 64
 GPA_BITS: Final = 51
 """Private memory in a guest with 52 address bits; the highest one says that a page is shared."""
+PHYSICAL_BITS: Final = 52
 RTMRS: Final = 4
 
 ATTRIBUTES_ALLOWED: Final = 0x80000000_70000001
@@ -52,6 +53,12 @@ XFAM_ALLOWED: Final = 0x0006DBE7
 XFAM: Final = 0x000000E7
 """x87, SSE, AVX and AVX-512: what TDs are given unless asked otherwise."""
 
+_CONTROLS: Final = (
+    ("eptp_controls", TdxOperand.EPTP_CONTROLS, (0x1E, 0x26)),
+    ("config_flags", TdxOperand.EXEC_CONTROLS, range(8)),
+    ("tsc_frequency", TdxOperand.TSC_FREQUENCY, range(4, 401)),
+)
+"""Page tables of 4 or 5 levels, write-back; address width and two more flags; 100 MHz to 10 GHz in units of 25."""
 _TEE_TDX: Final = 0x81
 _VALID: Final = 0x301FF
 
@@ -154,8 +161,7 @@ class TdxModule:
 
     def tdh_mng_create(self, tdr: int, hkid: int) -> None:
         """Begin a TD: its root page, and the identifier of the key that encrypts it."""
-        if tdr < 0 or tdr % PAGE_BYTES:
-            raise _operand(TdxOperand.RCX, f"tdr {tdr:#x} is no page")
+        _check_address(tdr)
         if tdr in self._tds:
             raise TdxError(
                 TdxStatus.TDX_PAGE_METADATA_INCORRECT, f"page {tdr:#x} is in use", operand=TdxOperand.RCX
@@ -210,12 +216,16 @@ class TdxModule:
             raise _operand(TdxOperand.XFAM, f"xfam is {xfam:#x}")
         if not 1 <= number(given["max_vcpus"]) <= MAX_VCPUS:
             raise _operand(TdxOperand.MAX_VCPUS, f"max_vcpus is {number(given['max_vcpus'])}")
+        for name, operand, allowed in _CONTROLS:
+            if number(given[name]) not in allowed:
+                raise _operand(operand, f"{name} is {number(given[name]):#x}")
         td.params, td.state, td.tee_tcb_svn = given, State.INITIALIZED, self.tee_tcb_svn
 
     def tdh_vp_create(self, tdr: int, tdvpr: int) -> None:
         """Begin a virtual processor."""
         td = self._initialized(tdr)
-        if tdvpr < 0 or tdvpr % PAGE_BYTES or tdvpr in td.vcpus or tdvpr in self._tds:
+        _check_address(tdvpr)
+        if tdvpr in self._tds or any(tdvpr in one.vcpus for one in self._tds.values()):
             raise TdxError(
                 TdxStatus.TDX_PAGE_METADATA_INCORRECT, f"page {tdvpr:#x} is in use", operand=TdxOperand.RCX
             )
@@ -294,7 +304,14 @@ class TdxModule:
         if not 0 <= kind < 1 << 16:
             raise _operand(TdxOperand.R8, f"there is no service td of type {kind}")
         bound = (hashlib.sha384(self._td_info(self._finalized(service))).digest(), attributes)
-        if td.service_tds.setdefault(kind, bound) != bound:
+        before = td.service_tds.setdefault(kind, bound)
+        if before[0] == bound[0] and before != bound:
+            raise TdxError(
+                TdxStatus.TDX_SERVTD_ATTR_MISMATCH,
+                "the service td is bound with other attributes",
+                operand=TdxOperand.SERVTD_BINDINGS,
+            )
+        if before != bound:
             raise TdxError(
                 TdxStatus.TDX_SERVTD_ALREADY_BOUND_FOR_TYPE,
                 f"another service td of type {kind} is bound",
@@ -443,6 +460,16 @@ def verify_report_mac(processor: Processor, report_mac: bytes) -> None:
     if not hmac.compare_digest(parts["mac"], processor.seam_mac(report_mac[:-32])):
         raise TdxError(
             TdxStatus.TDX_INVALID_REPORTMACSTRUCT, "the report is not of this platform, or was changed"
+        )
+
+
+def _check_address(page: int) -> None:
+    """Control pages lie in physical memory, at multiples of their size."""
+    if page % PAGE_BYTES:
+        raise _operand(TdxOperand.RCX, f"{page:#x} is no page")
+    if not 0 <= page < 1 << PHYSICAL_BITS:
+        raise TdxError(
+            TdxStatus.TDX_OPERAND_ADDR_RANGE_ERROR, f"there is no page {page:#x}", operand=TdxOperand.RCX
         )
 
 
