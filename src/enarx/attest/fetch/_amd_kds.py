@@ -12,8 +12,9 @@ from enarx.attest.errors import MalformedCollateral
 from enarx.attest.fetch._item import REVALIDATED, Item, Plan, certificates, revocation_list
 from enarx.attest.snp import Line, SigningKey, SnpEvidence, SnpReport, Tcb
 from enarx.attest.snp._certs import Endorsement, read_endorsement
+from enarx.attest.snp._verify import fits
 from enarx.attest.x509 import parse_certificate
-from enarx.tcb.errors import Unavailable
+from enarx.tcb.errors import Malformed, Unavailable
 
 AMD_KDS: Final = "https://kdsintf.amd.com"
 
@@ -36,9 +37,7 @@ def plan(evidence: SnpEvidence, base: str) -> Plan:
     What the host attached to the report and fits it is not asked for again.
     """
     report = evidence.report
-    attached = [
-        one for one in map(_endorsement, evidence.certificates) if one and one.kind is report.signing_key
-    ]
+    attached = [one for one in map(_endorsement, evidence.certificates) if one and _suits(report, one)]
     if report.signing_key is SigningKey.NONE:
         raise Unavailable("the platform did not sign this report, so no certificate endorses it")
     if attached:
@@ -64,6 +63,13 @@ def plan(evidence: SnpEvidence, base: str) -> Plan:
     return Plan(
         choices=tuple((_vcek(report, line, base), *_above(line, report.signing_key, base)) for line in lines)
     )
+
+
+def _suits(report: SnpReport, one: Endorsement) -> bool:
+    try:
+        return one.kind is report.signing_key and (not any(report.chip_id) or fits(report, one))
+    except Malformed:
+        return False  # its product line has another layout of TCB_VERSION
 
 
 def _endorsement(der: bytes) -> Endorsement | None:

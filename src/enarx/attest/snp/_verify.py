@@ -133,10 +133,11 @@ def _endorsement(report: SnpReport, certificates: Iterable[Certificate], context
         advice="the certificate is of another kind than the key that signed the report",
     )
     named = [one for one in found if one.kind is report.signing_key]
-    return next((one for one in named if _fits(report, one)), named[0])
+    return next((one for one in named if fits(report, one)), named[0])
 
 
-def _fits(report: SnpReport, one: Endorsement) -> bool:
+def fits(report: SnpReport, one: Endorsement) -> bool:
+    """Say whether a certificate is of the report's chip and firmware."""
     chip = one.hwid is None or report.chip_id.startswith(one.hwid)
     return chip and Tcb.parse(report.reported_tcb, one.line) == one.tcb
 

@@ -190,10 +190,32 @@ def test_certificate_of_a_provider_that_is_missing_is_told(amd: Service) -> None
     assert "the cloud provider hands it to its guests" in fetched.notes[0]
 
 
-def test_attached_certificate_is_not_asked_for_again(amd: Service) -> None:
-    evidence = extended(MILAN, VCEK_GUID, snp.vcek().der)
+@pytest.mark.parametrize(
+    "report",
+    [snp.Report(), snp.Report().but(chip_id=bytes(64)), snp.Report(version=2)],
+    ids=["", "hidden chip", "v2"],
+)
+def test_attached_certificate_is_not_asked_for_again(amd: Service, report: snp.Report) -> None:
+    evidence = extended(report.raw, VCEK_GUID, snp.vcek().der)
     verify(evidence, fetch(amd, evidence), REPORTS["Milan"].anchors)
     assert sorted(amd.paths) == ["/vcek/v1/Milan/cert_chain", "/vcek/v1/Milan/crl"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        snp.vcek(hwid=bytes(64)).der,
+        snp.vcek(tcb={**snp.TCB, "snp": 23}).der,
+        REPORTS["Turin"].leaf.der,  # type: ignore[union-attr]
+        snp.ask().der,
+        b"no certificate",
+    ],
+    ids=["other chip", "other firmware", "other line", "no endorsement", "garbage"],
+)
+def test_attached_certificate_that_does_not_fit_is_passed_over(amd: Service, other: bytes) -> None:
+    fetched = fetch(amd, extended(MILAN, VCEK_GUID, other))
+    assert len(fetched.files) == 3
+    verify(MILAN, fetched, REPORTS["Milan"].anchors)
 
 
 @pytest.mark.parametrize(

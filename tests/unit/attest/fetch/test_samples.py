@@ -6,7 +6,8 @@ from datetime import datetime
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
-from tests.evidence import FOLDER, Sample, samples
+from tests.evidence import FOLDER, Evidence, Sample, samples
+from tests.forge.pki import NOW
 from tests.forge.services import Reply, Service
 
 from enarx.attest import AnyBinding, AuthenticityOnly, Collateral, TrustAnchors, Verifier, registry
@@ -45,6 +46,27 @@ def test_address_names_what_the_recorded_certificate_says(sample: Sample) -> Non
     (url,) = [one for one in urls if one.path == path]
     levels = {_SPL[name]: int(level) for name, level in parse_qsl(url.query)}
     assert levels == endorsement.tcb.components()
+
+
+@pytest.mark.parametrize(
+    ("sample", "path"),
+    [
+        ("azure/snp-trustee-genoa", "/vcek/v1/Genoa/cert_chain"),
+        ("azure/snp-trustee-v2", "/vcek/v1/Milan/cert_chain"),
+        ("azure/tdx-trustee-v0", "/tdx/certification/v4/tcb"),
+    ],
+)
+def test_evidence_that_wraps_a_report_needs_what_the_report_does(sample: str, path: str) -> None:
+    (choice,) = plan(Evidence().sample(sample).read("evidence"), Services()).choices
+    assert urlsplit(choice[0].url).path == path
+
+
+@pytest.mark.parametrize("sample", [*samples("nitro"), *samples("cca")], ids=lambda one: one.id)
+def test_evidence_without_a_service_needs_nothing(sample: Sample) -> None:
+    role = "document" if sample.has("document") else "token"
+    fetched = fetch_collateral([sample.read(role)], now=NOW)
+    assert fetched.files == ()
+    assert "there is no service to ask" in fetched.notes[0]
 
 
 def outcome(evidence: bytes, collateral: Collateral, now: datetime) -> str:
