@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -49,8 +50,14 @@ class Cert(pki.Cert):
         next_update: datetime = NOW + timedelta(days=10),
         signer: Key | None = None,
         number: int = 1,
+        extensions: Sequence[tuple[str, bool, bytes]] = (),
     ) -> bytes:
         """Make a revocation list that is current when the tests verify, in DER."""
         return super().crl(
-            *revoked, this_update=this_update, next_update=next_update, signer=signer, number=number
+            *revoked,
+            this_update=this_update,
+            next_update=next_update,
+            signer=signer,
+            number=number,
+            extensions=extensions,
         )

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from tests.evidence import Evidence
 from tests.forge import amd
 from tests.forge.pki import NOW
 
@@ -154,6 +155,43 @@ def test_every_certificate_says_emulated() -> None:
         assert b"EMULATED" in parse_x509(der).extensions["2.16.840.1.113730.1.13"].value
     assert fuses.hwid.startswith(b"EMULATED")
     assert b"EMULATED" in vendor.ask_ark(Line.MILAN)
+
+
+@pytest.mark.evidence
+@pytest.mark.parametrize("line", [Line.MILAN, Line.GENOA, Line.TURIN], ids=lambda line: line.value)
+def test_authorities_are_like_the_real_ones(line: Line, evidence: Evidence) -> None:
+    """Names, serial numbers but for replacements, extensions and usages; the location of lists leads nowhere."""
+    pem = evidence.read(f"roots/amd_{line.value.lower()}_ask_ark_asvk.pem")
+    vendor, comment = amd.vendor(), "2.16.840.1.113730.1.13"
+    emulated = {
+        one.common_name: one
+        for kind in (SigningKey.VCEK, SigningKey.VLEK)
+        for one in map(parse_x509, vendor.chain(line, kind))
+    }
+    for real in map(parse_x509, Collateral.from_pem(pem).certificates):
+        ours = emulated.pop(real.common_name)
+        assert (ours.subject, ours.issuer) == (real.subject, real.issuer)
+        assert ours.serial >> 8 == real.serial >> 8
+        assert (ours.is_ca, ours.path_length, ours.key_usage) == (True, real.path_length, real.key_usage)
+        extensions = {oid: (one.critical, len(one.value)) for oid, one in ours.extensions.items()}
+        assert extensions.keys() - {comment} == real.extensions.keys()
+        location = "2.5.29.31"
+        for oid in real.extensions.keys() - {location}:
+            assert extensions[oid] == (real.extensions[oid].critical, len(real.extensions[oid].value))
+        assert b"emulated.invalid" in ours.extensions[location].value
+    assert emulated == {}
+
+
+@pytest.mark.evidence
+@pytest.mark.parametrize("name", ["genoa_2022-10-31", "milan_2022-05-09"])
+def test_revocation_lists_are_like_the_real_ones(name: str, evidence: Evidence) -> None:
+    real = x509.load_der_x509_crl(evidence.read(f"roots/amd_crl_{name}.der"))
+    line = Line(name.partition("_")[0].capitalize())
+    ours = x509.load_der_x509_crl(amd.vendor().crl(line))
+    assert ours.issuer == real.issuer
+    found = {one.oid.dotted_string: one.critical for one in ours.extensions}
+    assert found.pop("2.16.840.1.113730.1.13") is False
+    assert found == {one.oid.dotted_string: one.critical for one in real.extensions}
 
 
 def test_certificates_are_valid_as_long_as_amds() -> None:

@@ -23,7 +23,13 @@ from enarx.attest.sev._certs import Usage
 from enarx.attest.snp._report import Line
 from enarx.tcb.wire import Value, decode, encode
 from enarx_emulator.amd.certificates import amd_certificate
-from enarx_emulator.amd.endorsement import amd_name, comment
+from enarx_emulator.amd.endorsement import (
+    amd_name,
+    comment,
+    issuer_identifier,
+    key_identifier,
+    list_location,
+)
 from enarx_emulator.errors import EmulatorError
 from enarx_emulator.machine import Store
 from enarx_emulator.pki import Cert
@@ -31,7 +37,9 @@ from enarx_emulator.pki import Cert
 CRITICAL_UNKNOWN: Final = ("1.3.6.1.4.1.3704.1.99", True, b"\x05\x00")
 _MARK: Final = comment("EMULATED: no product of AMD, endorses nothing that protects anything")
 _YEARS: Final = timedelta(days=25 * 365)
-_FIRST_SERIALS: Final[dict[str, Value]] = {"ask": 0x10001, "asvk": 0x10101}
+_BASES: Final = {Line.MILAN: 0x10000, Line.GENOA: 0x20000, Line.TURIN: 0x30000, Line.VENICE: 0x40000}
+"""Serial number of the root; those of its authorities follow."""
+_SERIALS: Final = {"ask": 1, "asvk": 0x101}
 _MAX_RECORD_BYTES: Final = 64 * 1024
 
 
@@ -55,23 +63,22 @@ class Authority:
     @property
     def genuine_root(self) -> Cert:
         """The root to be trusted by those who mean to trust this emulator."""
-        return self._certificate(f"ARK-{self.line.value}", self.key("ark"), serial=0x10000)
+        return self._root(self.key("ark"))
 
     @cached_property
     def ark(self) -> Cert:
         """The root that signs; with a fault one that only has its name."""
-        forged = self.stranger if "snp-forged-root" in self._faults else None
-        return self._certificate(f"ARK-{self.line.value}", forged or self.key("ark"), serial=0x10000)
+        return self._root(self.stranger if "snp-forged-root" in self._faults else self.key("ark"))
 
     @cached_property
     def ask(self) -> Cert:
         """The authority of VCEKs."""
-        return self._intermediate("ask", f"SEV-{self.line.value}")
+        return self._intermediate("ask", f"SEV-{self.line.value}", "vcek")
 
     @cached_property
     def asvk(self) -> Cert:
         """The authority of VLEKs."""
-        return self._intermediate("asvk", f"SEV-VLEK-{self.line.value}")
+        return self._intermediate("asvk", f"SEV-VLEK-{self.line.value}", "vlek")
 
     @cached_property
     def stranger(self) -> rsa.RSAPrivateKey:
@@ -100,8 +107,14 @@ class Authority:
             since = now + timedelta(days=1)
         if "snp-foreign-crl" in self._faults:
             signer = self.stranger
+        above = issuer_identifier(self.ark.key.public_key())
         return self.ark.crl(
-            *revoked, this_update=since, next_update=until, signer=signer, number=len(revoked) + 1
+            *revoked,
+            this_update=since,
+            next_update=until,
+            signer=signer,
+            number=len(revoked) + 1,
+            extensions=(above, _MARK),
         )
 
     def ark_sev(self) -> bytes:
@@ -131,30 +144,40 @@ class Authority:
     def _sev_id(self, kind: str) -> bytes:
         return f"EMULATED {kind} {self.line.value}".encode()[:16]
 
-    def _intermediate(self, name: str, common_name: str) -> Cert:
+    def _root(self, key: rsa.RSAPrivateKey) -> Cert:
+        more = (key_identifier(key.public_key()), self._list("vcek"), _MARK)
+        return self._certificate(f"ARK-{self.line.value}", key, serial=_BASES[self.line], extensions=more)
+
+    def _intermediate(self, name: str, common_name: str, service: str) -> Cert:
         faulty: dict[str, Any] = {}
         if "snp-ask-not-by-ark" in self._faults:
             faulty["signer"] = self.stranger
         if "snp-ask-no-ca" in self._faults:
             faulty |= {"ca": False, "path_length": None}
         if "snp-ask-no-cert-sign" in self._faults:
-            faulty["cert_sign"] = False
+            faulty |= {"cert_sign": False, "crl_sign": True}
+        key, above = self.key(name), issuer_identifier(self.ark.key.public_key())
+        more = [key_identifier(key.public_key()), above, self._list(service), _MARK]
         if "snp-critical-extension" in self._faults:
-            faulty["extensions"] = (_MARK, CRITICAL_UNKNOWN)
+            more.append(CRITICAL_UNKNOWN)
         made = self._certificate(
-            common_name, self.key(name), serial=self._serials()[name], issuer=self.ark, path_length=0
+            common_name,
+            key,
+            serial=self._serials()[name],
+            issuer=self.ark,
+            path_length=0,
+            crl_sign=False,
+            extensions=tuple(more),
         )
         return made.but(**faulty)
+
+    def _list(self, service: str) -> tuple[str, bool, bytes]:
+        return list_location(f"/{service}/v1/{self.line.value}/crl")
 
     def _certificate(self, common_name: str, key: rsa.RSAPrivateKey, **more: Any) -> Cert:
         founded = self._founded()
         return Cert(
-            name=amd_name(common_name),
-            key=key,
-            not_before=founded,
-            not_after=founded + _YEARS,
-            extensions=(_MARK,),
-            **more,
+            name=amd_name(common_name), key=key, not_before=founded, not_after=founded + _YEARS, **more
         )
 
     def _load(self, name: str) -> rsa.RSAPrivateKey:
@@ -178,7 +201,8 @@ class Authority:
 
     def _new_record(self) -> bytes:
         founded = self._clock() - timedelta(days=366)
-        return encode({"founded": int(founded.timestamp()), "revoked": [], **_FIRST_SERIALS})
+        serials: dict[str, Value] = {name: _BASES[self.line] + one for name, one in _SERIALS.items()}
+        return encode({"founded": int(founded.timestamp()), "revoked": [], **serials})
 
     def _write_record(self, serials: dict[str, int], revoked: list[int]) -> None:
         known: dict[str, Value] = {"ask": serials["ask"], "asvk": serials["asvk"], "revoked": [*revoked]}
@@ -189,7 +213,7 @@ class Authority:
         return datetime.fromtimestamp(_whole(self._record["founded"]), UTC)
 
     def _serials(self) -> dict[str, int]:
-        return {name: _whole(self._record[name]) for name in _FIRST_SERIALS}
+        return {name: _whole(self._record[name]) for name in _SERIALS}
 
     def _revoked(self) -> list[int]:
         revoked = self._record["revoked"]

@@ -223,7 +223,7 @@ class Chip:
         """Put it together again. Raises ``EmulatorError`` when ``saved`` is not what ``save`` gave."""
         chip, name = cls(fuses), fuses.product.line.value.lower()
         if saved.get("product") != name:
-            raise EmulatorError(f"saved state is of a {saved.get('product')} machine, not of a {name} one")
+            raise EmulatorError(f"saved state is of a {saved.get('product')!r} machine, not of a {name} one")
         try:
             chip.committed, chip.current = _unpack(saved["committed"]), _unpack(saved["current"])
             chip.reported = _tcb(saved["reported"])

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+_Key = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 AMD_ARC: Final = "1.3.6.1.4.1.3704.1."
 COMMENT: Final = "2.16.840.1.113730.1.13"
 """A comment for people, since a verifier demands that names are exactly AMD's."""
@@ -33,6 +35,26 @@ def amd_name(common_name: str) -> x509.Name:
 def comment(text: str) -> tuple[str, bool, bytes]:
     """An extension that only people read."""
     return COMMENT, False, _text(text)
+
+
+def key_identifier(key: _Key) -> tuple[str, bool, bytes]:
+    """Which key a certificate is for (RFC 5280, 4.2.1.2)."""
+    made = x509.SubjectKeyIdentifier.from_public_key(key)
+    return x509.SubjectKeyIdentifier.oid.dotted_string, False, made.public_bytes()
+
+
+def issuer_identifier(key: _Key) -> tuple[str, bool, bytes]:
+    """Which key signed (RFC 5280, 4.2.1.1)."""
+    made = x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
+    return x509.AuthorityKeyIdentifier.oid.dotted_string, False, made.public_bytes()
+
+
+def list_location(path: str) -> tuple[str, bool, bytes]:
+    """Where the issuer's revocation list is, below a host name that leads nowhere (RFC 2606)."""
+    name = x509.UniformResourceIdentifier(f"https://emulated.invalid{path}")
+    point = x509.DistributionPoint(full_name=[name], relative_name=None, reasons=None, crl_issuer=None)
+    made = x509.CRLDistributionPoints([point])
+    return x509.CRLDistributionPoints.oid.dotted_string, False, made.public_bytes()
 
 
 def endorsement_extensions(
