@@ -374,6 +374,7 @@ def test_expired_entry_is_fetched_anew(amd: Service, tmp_path: Path) -> None:
 
 
 def test_without_the_service_a_cached_list_counts_until_its_end(amd: Service, tmp_path: Path) -> None:
+    """A73: what is cached serves while the service is down, and no longer than it says itself."""
     fetch(amd, MILAN, cache=tmp_path)
     amd.routes = {"/vcek/v1/Milan/crl": Reply(status=503)}
     assert Origin.CACHE_ALONE in origins(fetch(amd, MILAN, cache=tmp_path, now=LATER))

@@ -137,6 +137,7 @@ def _drip(handler: BaseHTTPRequestHandler, piece: bytes) -> None:
 
 @pytest.mark.parametrize("route", [silent, dripping_body, dripping_headers, for_ever_on_its_way])
 def test_slow_server_has_the_time_of_one_exchange(route: Route) -> None:
+    """A73: neither silence nor drops hold up whoever asks."""
     started = time.monotonic()
     error = refused(Client(exchange_s=0.3), route)
     assert "no whole answer within 0.3 seconds" in str(error)
