@@ -14,7 +14,7 @@ from typing import Any, Final
 import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from enarx.attest._cose import SIGN1_TAG, Sign1, decode, parse_sign1
+from enarx.attest._cose import ES256, ES384, SIGN1_TAG, Sign1, decode, parse_sign1
 from enarx.attest.errors import MalformedEvidence
 
 COLLECTION_TAG: Final = 399
@@ -35,6 +35,7 @@ PLATFORM_PROFILES: Final = frozenset({"http://arm.com/CCA-SSD/1.0.0", "tag:arm.c
 REALM_PROFILES: Final = frozenset({"tag:arm.com,2023:realm#1.0.0"})
 """Realm tokens of before the profile have no name for what they follow."""
 _UEID_RANDOM: Final = 0x01
+_KEY_ALGORITHM: Final = 3
 
 
 class HashAlgorithm(Enum):
@@ -318,11 +319,15 @@ def _realm_key(public_key: bytes) -> ec.EllipticCurvePublicKey:
     point = public_key
     if public_key[:1] != b"\x04":
         match decode(public_key, "realm key"):
-            case {1: 2, -1: 1 | 2 as number, -2: bytes() as x, -3: bytes() as y, **rest} if not rest:
-                curve = ec.SECP256R1() if number == 1 else ec.SECP384R1()
+            case {1: 2, -1: 1 | 2 as number, -2: bytes() as x, -3: bytes() as y, **rest}:
+                curve, algorithm = (ec.SECP256R1(), ES256) if number == 1 else (ec.SECP384R1(), ES384)
                 point = b"\x04" + x + y
             case _:
                 raise MalformedEvidence("realm key: expected a COSE_Key of P-256 or P-384 with x and y")
+        if rest not in ({}, {_KEY_ALGORITHM: algorithm}):
+            raise MalformedEvidence(
+                "realm key: expected no more than the algorithm of its curve beside the point"
+            )
         if len(x) != len(y):
             raise MalformedEvidence("realm key: x and y differ in length")
     try:

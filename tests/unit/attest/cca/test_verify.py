@@ -75,6 +75,11 @@ def judge(
     return verifier.verify(case.raw, collateral=collateral or Collateral.none(), binding=binding, now=NOW)
 
 
+def with_member(label: int, value: object) -> bytes:
+    """A COSE_Key with one thing more."""
+    return cbor2.dumps({**cbor2.loads(cose_key(ec_key("rak"))), label: value})
+
+
 HEALTHY = {
     "bare point, P-384": Case(),
     "COSE_Key and profiles": Case(
@@ -83,6 +88,7 @@ HEALTHY = {
     ),
     "platform key of P-256": Case(cpak=P256, trusted=(P256,)),
     "realm key of P-256": Case(rak=P256, realm={44237: cose_key(P256)}),
+    "COSE_Key with its algorithm": Case(realm={44237: with_member(3, -35)}),
     "bound by SHA-512": Case(
         realm={44240: "sha-512"}, platform={10: hashlib.sha512(point(ec_key("rak"))).digest()}
     ),
@@ -228,9 +234,8 @@ MALFORMED = {
     "COSE_Key whose coordinates differ": Case(
         realm={44237: cose_key(ec_key("rak"), x=bytes(47), y=bytes(49))}
     ),
-    "COSE_Key and more": Case(
-        realm={44237: cbor2.dumps({**cbor2.loads(cose_key(ec_key("rak"))), -4: b"private"})}
-    ),
+    "COSE_Key and more": Case(realm={44237: with_member(-4, b"private")}),
+    "COSE_Key with another algorithm": Case(realm={44237: with_member(3, -7)}),
     "platform profile": Case(platform={265: "http://arm.com/CCA-SSD/2.0.0"}),
     "no platform profile": Case(platform={265: ...}),
     "implementation of 31 bytes": Case(platform={2396: bytes(31)}),
