@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from enarx.attest import Collateral, Kind, MalformedEvidence, cmw
+from enarx.attest import Collateral, Kind, MalformedEvidence, bundle, cmw
 from enarx.attest._verifier import recognise
 from enarx.attest.azure import parse_hcl_report
 from enarx.attest.azure._hcl import MAGIC as HCL_MAGIC
@@ -77,7 +77,8 @@ def sections(data: bytes, name: str) -> list[Section]:
         attached = getattr(tee.parse(opened), "certificates", ())
         if attached and all(isinstance(item, bytes) for item in attached):
             found += collateral_sections(Collateral(certificates=tuple(attached)))
-        return found
+        carried = bundle.unpack(data)[1]
+        return found + (collateral_sections(carried) if carried else [])
     try:
         return collateral_sections(recognise_collateral(data))
     except Malformed as error:

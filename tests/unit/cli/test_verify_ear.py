@@ -144,5 +144,8 @@ def test_files_of_one_piece_are_judged_as_one_and_can_be_kept_as_one(
     assert bundle.unpack(out.read_bytes())[0] == (folder / "report.bin").read_bytes()
     code, document = run(folder, str(out), *RULES, capsys=capsys)
     assert (code, document["verdicts"][0]["verdict"]) == (0, "accepted")
+    assert main(["inspect", str(out), "--json"]) == 0
+    shown = [one["title"] for one in json.loads(capsys.readouterr().out)["files"][0]["sections"]]
+    assert shown == ["snp evidence (not verified)", "certificate", "certificate"]
     code, document = run(folder, "report.bin", "debug.bin", *RULES, capsys=capsys)
     assert len(document["verdicts"]) == 2
