@@ -91,7 +91,9 @@ def test_a_restarted_machine_is_the_same(kind: str) -> None:
     assert info["kind"] == kind
     assert info["emulated"] is True
     assert isinstance(info["roots"], list)
-    assert str(info["roots"][0]).startswith("-----BEGIN CERTIFICATE-----")
+    root = info["roots"][0]
+    assert isinstance(root, bytes)
+    assert root.startswith(b"-----BEGIN CERTIFICATE-----")
     with pytest.raises(EmulatorError, match="not that of an intel processor"):
         intel.machine(kind, saved={"fuses": b""})
     with pytest.raises(EmulatorError, match="but this machine is"):
