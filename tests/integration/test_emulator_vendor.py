@@ -28,6 +28,7 @@ from enarx.attest import (
     Verifier,
 )
 from enarx.attest.fetch import Client, CollateralUnavailable, Services, fetch_collateral
+from enarx.attest.sgx import VERIFIER as SGX
 from enarx.attest.snp import VERIFIER as SNP
 from enarx.attest.tdx import VERIFIER as TDX
 from enarx_emulator.client import Platform
@@ -38,6 +39,7 @@ DATA = bytes(range(64))
 GUEST = """
 import socket, sys
 sys.path[:0] = {path!r}
+from enarx.attest.sgx import VERIFIER as SGX
 from enarx.attest.snp import VERIFIER as SNP
 from enarx.attest.tdx import VERIFIER as TDX
 from enarx_emulator.client import PortTree
@@ -139,7 +141,7 @@ def judge(url: str, evidence: bytes, roots: TrustAnchors | None = None) -> Claim
     now = datetime.now(UTC)
     client = Client(exchange_s=5, total_s=5, sleep=lambda _: None)
     fetched = fetch_collateral([evidence], now=now, services=Services(kds=url, pcs=url), client=client)
-    verifier = Verifier(tees=[SNP, TDX], anchors=roots or anchors(url), policy=AuthenticityOnly())
+    verifier = Verifier(tees=[SNP, SGX, TDX], anchors=roots or anchors(url), policy=AuthenticityOnly())
     return verifier.verify(evidence, collateral=fetched.collateral, binding=ReportData(DATA), now=now)
 
 
@@ -273,3 +275,36 @@ def test_events_come_from_the_command_line_too(url: str) -> None:
     )
     assert wrong.returncode == 3
     assert wrong.stderr.startswith("enarx-emulator: error: outage")
+
+
+def test_a_port_that_is_taken_is_named(url: str, home: Path) -> None:
+    port = url.rpartition(":")[2]
+    command = [PROGRAM, "vendor", "serve", "--vendor", str(home / "vendor"), "--port", port]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (second.returncode, second.stderr) == (
+        4,
+        f"enarx-emulator: error: port {port}: address already in use\n",
+    )
+
+
+@pytest.mark.parametrize("kind", ["snp", "tdx", "sgx"])
+def test_a_sample_can_be_had_without_a_guest_of_ones_own(url: str, home: Path, kind: str) -> None:
+    command = [
+        PROGRAM,
+        "evidence",
+        kind,
+        "--state",
+        str(home / f"sample-{kind}"),
+        "--vendor",
+        str(home / "vendor"),
+    ]
+    options = ["--image", __file__, "--report-data", DATA.hex(), "--out", str(home / f"out-{kind}"), "--json"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, check=True)
+    evidence = (home / f"out-{kind}" / "evidence.bin").read_bytes()
+    root = (home / f"out-{kind}" / "root.pem").read_bytes()
+    named = TrustAnchors.none().adding(
+        root, name="sample", vendor=Vendor.AMD if kind == "snp" else Vendor.INTEL
+    )
+    claims = judge(url, evidence, named)
+    assert (claims.tee.value, claims.bound) == (kind, True)
+    assert claims.measurement.hex() == json.loads(done.stdout)["measurement"]

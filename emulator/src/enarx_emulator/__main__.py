@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import click
 
@@ -35,6 +35,7 @@ def cli() -> None:
     Examples:
       enarx-emulator start snp --state machine    run a machine
       enarx-emulator info --state machine         ask it who it is
+      enarx-emulator evidence snp --state machine --image FILE --report-data HEX --out DIR
       enarx-emulator vendor serve --vendor DIR    answer as its vendor
       enarx-emulator faults                       list the ways of being wrong
 
@@ -85,7 +86,7 @@ def start(
             vendor=Directory(vendor or state / "vendor"),
             kind=kind,
             product=product,
-            seed=None if seed is None else _hex(seed),
+            seed=None if seed is None else _hex("--seed", seed),
             faults=frozenset(faults),
         )
         process = Process(identity, state)
@@ -95,6 +96,56 @@ def start(
         text = f"EMULATED {kind} listens at {state / SOCKET}"
         _result(as_json, "enarx-emulator.started/1", document, text)
         process.serve()
+
+
+@cli.command()
+@click.argument("kind", type=click.Choice(("snp", "sgx", "tdx")))
+@state_option
+@click.option("--image", type=click.File("rb"), required=True, metavar="FILE", help="What the guest runs.")
+@click.option("--report-data", required=True, metavar="HEX", help="What the evidence is bound to; 64 bytes.")
+@click.option(
+    "--out", type=DIRECTORY, required=True, metavar="DIR", help="Where to write evidence.bin and root.pem."
+)
+@click.option("--product", help="Which processor.  [default: the usual one]")
+@click.option("--vendor", "vendor_home", type=DIRECTORY, metavar="DIR", help="As for start.")
+@click.option(
+    "--fault", "faults", multiple=True, metavar="NAME", help="Be wrong in this way; may be repeated."
+)
+@json_option
+def evidence(
+    *,
+    kind: str,
+    state: Path,
+    image: IO[bytes],
+    report_data: str,
+    out: Path,
+    product: str | None,
+    vendor_home: Path | None,
+    faults: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Make one piece of evidence: launch FILE on the machine in the --state directory, which must not be running."""
+    from enarx_emulator.identity import Identity
+    from enarx_emulator.sample import make_sample
+    from enarx_emulator.state import Directory
+
+    directory = Directory(state)
+    with directory.owned():
+        identity = Identity(
+            directory,
+            vendor=Directory(vendor_home or state / "vendor"),
+            kind=kind,
+            product=product,
+            faults=frozenset(faults),
+        )
+        sample = make_sample(identity.machine, image.read(), _hex("--report-data", report_data))
+        identity.keep()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "evidence.bin").write_bytes(sample.evidence)
+    (out / "root.pem").write_bytes(b"".join(sample.roots))
+    document = {"kind": kind, "emulated": True, "measurement": sample.measurement.hex(), "out": str(out)}
+    text = f"EMULATED {kind} evidence in {out}\nmeasurement {sample.measurement.hex()}"
+    _result(as_json, "enarx-emulator.evidence/1", document, text)
 
 
 @cli.command()
@@ -245,11 +296,11 @@ def _failed(code: int, message: str, hint: str = "") -> int:
     return code
 
 
-def _hex(text: str) -> bytes:
+def _hex(option: str, text: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise click.UsageError("--seed is not hex") from None
+        raise click.UsageError(f"{option} is not hex") from None
 
 
 def _shown(value: object) -> object:

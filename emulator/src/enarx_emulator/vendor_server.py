@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
-from enarx.tcb.errors import EnarxError, Malformed
+from enarx.tcb.errors import EnarxError, Malformed, Unavailable
 from enarx_emulator.answer import Answer
 from enarx_emulator.vendor_services import Outage, VendorServices, parse_event
 
@@ -31,10 +31,13 @@ class VendorServer(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(self, services: VendorServices, *, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
         self.services = services
         self.lock = threading.Lock()
         self.ended = threading.Event()
+        try:
+            super().__init__(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            raise Unavailable(f"port {port}: {(error.strerror or 'cannot listen').lower()}") from None
 
     @property
     def url(self) -> str:

@@ -97,7 +97,7 @@ class IntelPlatform:
             "emulated": True,
             "platform_id": self.pce.ppid,
             "fmspc": processor.model.fmspc,
-            "roots": [pem(self.vendor.root.der).decode()],
+            "roots": [pem(self.vendor.root.der)],
             "tcb": tcb,
             "firmware": firmware,
         }
