@@ -181,6 +181,7 @@ class Owner:
         self.chain = octets(machine.command("info", {})["platform_chain"])
         self.pdh = parse_chain(self.chain).pdh.key
         self.key = ec_key("owner of a guest")
+        self.certificate = owner_certificate(self.key.public_key())
         self.session = prepare_session(
             self.pdh, owner=self.key, keys=self.keys, policy=self.policy, nonce=bytes(16), iv=b"\x01" * 16
         )
@@ -194,17 +195,22 @@ class Owner:
 
     def start(self) -> int:
         """Launch up to the measurement; gives the handle."""
-        certificate = owner_certificate(self.key.public_key())
         given = {
             "image": self.image,
             "policy": self.policy,
-            "certificate": certificate,
+            "certificate": self.certificate,
             "session": self.session,
         }
         return number(self.machine.command("launch", given)["guest"])
 
-    def verify(self, measured: Mapping[str, Value], trusted: TrustAnchors | None = None) -> Claims:
-        """Judge what LAUNCH_MEASURE gave."""
+    def verify(
+        self,
+        measured: Mapping[str, Value],
+        trusted: TrustAnchors | None = None,
+        *,
+        digest: bytes | None = None,
+    ) -> Claims:
+        """Judge what LAUNCH_MEASURE gave; ``digest``: where it is not that of ``image``."""
         evidence = pack_evidence(
             self.chain,
             api=(number(measured["api_major"]), number(measured["api_minor"])),
@@ -213,7 +219,7 @@ class Owner:
             measure=octets(measured["measure"]),
         )
         session = LaunchSession.prepared(
-            self.pdh, tik=self.keys.tik, session=self.session, digests=(self.digest,)
+            self.pdh, tik=self.keys.tik, session=self.session, digests=(digest or self.digest,)
         )
         verifier = Verifier(
             tees=[SEV_VERIFIER], anchors=trusted or self.anchors, policy=AuthenticityOnly(), cache=Cache()

@@ -80,7 +80,7 @@ def test_a_guest_gets_its_secret_in_its_own_memory() -> None:
 
 
 def test_a_secret_is_for_one_launch() -> None:
-    """A53: the same image, owner and session, but another launch."""
+    """The same image, owner and session, but another launch."""
     made = fresh()
     first, second = start(made), start(made)
     for handle in (first, second):
