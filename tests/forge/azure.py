@@ -13,9 +13,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from tests.forge import dcap, snp, tpm
-from tests.forge.pki import Cert, Key, rsa_key
+from tests.forge.pki import NOW, Cert, Key, rsa_key
 
-from enarx.attest import Collateral, TrustAnchors, Vendor
+from enarx.attest import (
+    AnyBinding,
+    AuthenticityOnly,
+    Claims,
+    Collateral,
+    Policy,
+    TrustAnchors,
+    Vendor,
+    Verifier,
+)
+from enarx.attest.azure import VERIFIER
 from enarx.attest.tdx import parse_tdx_quote
 
 NONCE = tpm.NONCE
@@ -219,3 +229,54 @@ class Case:
 def tdx(version: int = 4, **changes: Any) -> Case:
     """A healthy machine on TDX; ``changes`` are of its quote."""
     return Case(snp=None, tdx=dcap.tdx(version, **changes))
+
+
+def judge(
+    case: Case,
+    *,
+    binding: bytes | AnyBinding = NONCE,
+    policy: Policy | AuthenticityOnly | None = None,
+    anchors: TrustAnchors | None = None,
+    raw: bytes | None = None,
+) -> Claims:
+    """Have it verified, by default for its authenticity and with the roots that it is made under."""
+    verifier = Verifier(tees=[VERIFIER], anchors=anchors or case.anchors, policy=policy or AuthenticityOnly())
+    data = case.raw if raw is None else raw
+    return verifier.verify(data, collateral=case.collateral, binding=binding, now=NOW)
+
+
+def spell(data: bytes, how: str) -> object:
+    """Bytes as one of the tools writes them."""
+    match how:
+        case "hex":
+            return data.hex()
+        case "base64":
+            return base64.b64encode(data).decode()
+        case "base64url":
+            return base64url(data)
+        case _:
+            return list(data)
+
+
+def by_tools(case: Case, how: str, **changes: Any) -> bytes:
+    """As the JSON of the guests' tools, in which a signature has no head."""
+    parts = case.parts
+    pcrs = [parts["tpm-pcrs"][at : at + 32] for at in range(0, len(parts["tpm-pcrs"]), 32)]
+    quote = {
+        "message": spell(parts["tpm-quote"], how),
+        "signature": spell(parts["tpm-signature"][6:], how),
+        "pcrs": [spell(one, how) for one in pcrs],
+    }
+    older = how == "numbers"
+    found: dict[str, Any] = {
+        "quote" if older else "tpm_quote": quote,
+        "report" if older else "hcl_report": spell(parts["hcl-report"], how),
+        "version": 1,
+    }
+    if "td-quote" in parts:
+        found["td_quote"] = spell(parts["td-quote"], how)
+    else:
+        found["vcek"] = dcap.pem(parts["vcek"]).decode() if older else spell(parts["vcek"], how)
+    return json.dumps(
+        {key: value for key, value in {**found, **changes}.items() if value is not ...}
+    ).encode()

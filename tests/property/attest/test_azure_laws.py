@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
 from fuzz.azure import hcl_report, one
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.forge.azure import Case, tdx
+from tests.forge.azure import Case, spell, tdx
 
 from enarx.attest.azure import parse_evidence, parse_hcl_report
 
@@ -57,7 +56,7 @@ def test_what_a_report_says_is_what_was_put_in(
     assert parse_hcl_report(hcl_report(read.runtime.raw)).runtime == read.runtime
 
 
-@given(st.lists(st.sampled_from(("hex", "HEX", "base64", "url", "list")), min_size=4, max_size=4))
+@given(st.lists(st.sampled_from(("hex", "base64", "base64url", "numbers")), min_size=4, max_size=4))
 @settings(max_examples=20, deadline=None)
 def test_spelling_of_bytes_makes_no_difference(spellings: list[str]) -> None:
     parts = Case().parts
@@ -75,17 +74,3 @@ def test_spelling_of_bytes_makes_no_difference(spellings: list[str]) -> None:
         parse_evidence(json.dumps(document).encode()).hcl.runtime
         == parse_hcl_report(parts["hcl-report"]).runtime
     )
-
-
-def spell(data: bytes, how: str) -> object:
-    match how:
-        case "hex":
-            return data.hex()
-        case "HEX":
-            return data.hex().upper()
-        case "base64":
-            return base64.b64encode(data).decode()
-        case "url":
-            return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-        case _:
-            return list(data)
