@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 from tests.forge import amd
 from tests.forge.amd import Randomness
 
+from enarx.tcb.errors import Malformed
+from enarx.tcb.wire import encode
 from enarx_emulator.amd.chip import Chip, product, raised
 from enarx_emulator.amd.guest import GuestDriver
 from enarx_emulator.amd.sev import SevFirmware
+from enarx_emulator.amd.sev_machine import SevMachine
 from enarx_emulator.amd.snp import SnpFirmware
+from enarx_emulator.amd.snp_machine import SnpMachine
 from enarx_emulator.amd.status import SevStatus
 from enarx_emulator.errors import FirmwareError
 
@@ -255,3 +260,38 @@ TestSnpHost = SnpHost.TestCase
 TestSnpHost.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestSevHost = SevHost.TestCase
 TestSevHost.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+ARGUMENTS = (
+    *("guest", "image", "policy", "asid", "page_type", "gpa", "page", "address", "data", "size", "header"),
+    *("payload", "session", "certificate", "vmsa", "pek", "oca", "es", "major", "minor", "build", "tcb"),
+    *("commit", "reported_tcb", "message", "id_block", "id_auth", "auth_key_en", "host_data", "wrapped"),
+    *("csp_id", "share", "colour"),
+)
+VALUES = st.one_of(
+    st.integers(-2, 1 << 66),
+    st.sampled_from([0, 1, 2, 3, 4096, 0x30000]),
+    st.binary(max_size=70),
+    st.sampled_from([bytes(size) for size in (4, 8, 16, 32, 52, 96, 128, 432, 2084, 4096)]),
+    st.booleans(),
+    st.text(max_size=70),
+    st.none(),
+)
+MACHINES = (amd.snp(), amd.sev("sev-es"))
+
+
+@given(
+    machine=st.sampled_from(MACHINES),
+    wanted=st.data(),
+    arguments=st.dictionaries(st.sampled_from(ARGUMENTS), VALUES, max_size=6),
+)
+@settings(max_examples=400, deadline=None)
+def test_any_command_with_any_arguments_answers_or_refuses(
+    machine: SnpMachine | SevMachine, wanted: st.DataObject, arguments: dict[str, object]
+) -> None:
+    """Malformed arguments, or the firmware's own status: nothing else comes out."""
+    name = wanted.draw(st.sampled_from([*machine._commands, "nothing"]))
+    if name == "launch" and len(machine.firmware._guests) > 20:
+        machine.firmware.shutdown()
+        machine.firmware.init()
+    with contextlib.suppress(FirmwareError, Malformed):
+        encode(dict(machine.command(name, arguments)))

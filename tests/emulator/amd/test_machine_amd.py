@@ -11,11 +11,12 @@ from tests.forge import amd
 from tests.forge.amd import IMAGE, Owner, Randomness
 
 from enarx.attest import EvidenceRejected, Tee, TrustAnchors
-from enarx.attest.sev import GuestPolicy
+from enarx.attest.sev import GuestPolicy, VerifiedLaunch, pack_secret
 from enarx.attest.snp._report import parse_report
 from enarx.tcb.errors import Malformed
 from enarx.tcb.wire import decode, encode
 from enarx_emulator.amd.machine import make
+from enarx_emulator.amd.messages import GuestMessage
 from enarx_emulator.amd.status import SevStatus
 from enarx_emulator.errors import EmulatorError
 
@@ -188,3 +189,86 @@ def test_a_machine_whose_vendor_exists_starts_quickly() -> None:
         amd.snp()
         times.append(time.perf_counter() - begin)
     assert min(times) < 0.1
+
+
+def test_a_hypervisor_launches_a_legacy_guest_step_by_step() -> None:
+    machine = amd.sev("sev-es")
+    command = machine.command
+    command("pek_gen", {})
+    command("pdh_gen", {})
+    assert len(amd.octets(command("pdh_cert_export", {})["cert_chain"])) == 3 * 2084
+    assert len(amd.octets(command("pek_csr", {})["pek"])) == 2084
+    with refuses(SevStatus.INVALID_LENGTH):
+        command("pek_cert_import", {"pek": b"", "oca": b""})
+    command("shutdown", {})
+    command("platform_reset", {})
+    command("download_firmware", {"major": 1, "minor": 56, "build": 0})
+    command("init", {"es": True})
+    assert command("get_id", {})["id"] == command("info", {})["chip_id"]
+    handle = command("launch_start", {"policy": b"\x04\0\1\0"})["guest"]
+    command("activate", {"guest": handle, "asid": 5})
+    command("launch_update_data", {"guest": handle, "address": 0, "data": b"x" * 16})
+    command("launch_update_vmsa", {"guest": handle, "vmsa": bytes(4096)})
+    assert len(amd.octets(command("launch_measure", {"guest": handle})["measure"])) == 48
+    with refuses(SevStatus.BAD_MEASUREMENT):
+        given = {"guest": handle, "header": bytes(52), "payload": bytes(16), "address": 0}
+        command("launch_secret", given)
+    command("launch_finish", {"guest": handle})
+    command("dbg_encrypt", {"guest": handle, "address": 16, "data": b"y"})
+    assert command("dbg_decrypt", {"guest": handle, "address": 0, "size": 17})["data"] == b"x" * 16 + b"y"
+    assert command("guest_status", {"guest": handle}) == {"policy": b"\x04\0\1\0", "asid": 5, "state": 3}
+    command("deactivate", {"guest": handle})
+    command("df_flush", {})
+    command("decommission", {"guest": handle})
+    assert command("platform_status", {})["state"] == 1
+
+
+def test_the_commands_of_snp_that_hypervisors_seldom_use() -> None:
+    machine = amd.snp()
+    handle = amd.launched(machine)
+    with refuses(SevStatus.POLICY_FAILURE):
+        machine.command("dbg_encrypt", {"guest": handle, "gpa": 0, "page": bytes(4096)})
+    machine.command("commit", {})
+    driver = machine.guest(handle).driver
+    asked = GuestMessage(sequence=1, type=5, version=1, vmpck=0, payload=bytes(96)).seal(driver.key)
+    answer = amd.octets(machine.command("guest_request", {"guest": handle, "message": asked})["message"])
+    assert GuestMessage.open(answer, (driver.key,)).type == 6
+    machine.command("decommission", {"guest": handle})
+    machine.command("df_flush", {})
+
+
+def test_a_response_to_another_message_is_not_taken() -> None:
+    """The host gives an old one again."""
+    machine = amd.snp()
+    driver = machine.guest(amd.launched(machine)).driver
+    answers: list[bytes] = []
+    genuine = machine.firmware.guest_request
+
+    def recorded(handle: int, message: bytes) -> bytes:
+        answers.append(genuine(handle, message))
+        return answers[0]
+
+    machine.firmware.guest_request = recorded  # type: ignore[method-assign]
+    driver.report(bytes(64))
+    with refuses(SevStatus.BAD_MEASUREMENT):
+        driver.report(bytes(64))
+
+
+def test_what_is_no_table_of_secrets_shows_none() -> None:
+    owner = Owner(amd.sev())
+    handle = owner.start()
+    blob = owner.machine.command("measure", {"guest": handle})["measure"]
+    launch = VerifiedLaunch(measure=amd.octets(blob)[:32])
+    packet = pack_secret(launch, b"no table at all!", keys=owner.keys, iv=bytes(16))
+    owner.machine.command("secret", {"guest": handle, "header": packet.header, "payload": packet.payload})
+    owner.machine.command("finish", {"guest": handle})
+    assert owner.machine.guest(handle).tree().list("coco") == []
+
+
+def test_a_launch_that_no_identifier_is_left_for() -> None:
+    owner = Owner(amd.sev())
+    for asid in range(1, 510):
+        owner.machine.firmware._asids.assign(asid, asid)
+    with refuses(SevStatus.RESOURCE_LIMIT):
+        owner.start()
+    assert owner.machine.command("platform_status", {})["guest_count"] == 0

@@ -92,7 +92,10 @@ def test_which_key_signs() -> None:
         asked(one, select=KeySelect.VLEK)
     with refuses(SevStatus.INVALID_KEY):
         asked(one, select=3)
+    before = one.derived_key()
     made.vlek_load(amd.vendor().wrapped_vlek(made.chip.fuses, made.chip.reported, iv=bytes(12)))
+    assert one.derived_key() != before
+    assert one.derived_key(root_key_select=KeySelect.VCEK << 1) == before
     assert asked(one).signing_key is SigningKey.VLEK
     assert asked(one, select=KeySelect.VLEK).signing_key is SigningKey.VLEK
     assert asked(one, select=KeySelect.VCEK).signing_key is SigningKey.VCEK
