@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import Enum
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -70,8 +70,7 @@ _RSA: Final[Mapping[SignatureAlgorithm, tuple[AsymmetricPadding, hashes.HashAlgo
 _CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extension:
+class Extension(NamedTuple):
     """One extension of a certificate: whether it is critical, and its value as it was encoded."""
 
     critical: bool
@@ -303,5 +302,5 @@ def read_extensions(explicit: Der) -> dict[str, Extension]:
         oid = dotted_oid(parts[0][1])
         if oid is None or oid in found:
             raise explicit.bad(f"extension {oid} is no object identifier or occurs twice")
-        found[oid] = Extension(critical=critical, value=parts[1][1])
+        found[oid] = Extension(critical, parts[1][1])
     return found

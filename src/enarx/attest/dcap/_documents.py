@@ -286,10 +286,15 @@ class _Object:
         """Sixteen SVNs: a list of objects."""
         svns: list[int] = []
         for one in self.take(name, list):
-            if type(one) is tuple and len(one) == 1:  # most say nothing else
+            if type(one) is not tuple:
+                raise self.bad(name, one)
+            if len(one) == 1:  # most say nothing else
                 member, svn = one[0]
             else:
-                member, svn = "svn", _Object(one, f"{self._name}.{name}").take("svn", int)
+                members: dict[str, object] = dict(one)
+                if len(members) != len(one):
+                    raise self.bad(name, one)
+                member, svn = "svn", members.get("svn")
             if member != "svn" or type(svn) is not int or not 0 <= svn <= 255:
                 raise self.bad(name, one)
             svns.append(svn)
