@@ -299,6 +299,7 @@ def test_a_sample_can_be_had_without_a_guest_of_ones_own(url: str, home: Path, k
         str(home / "vendor"),
     ]
     options = ["--image", __file__, "--report-data", DATA.hex(), "--out", str(home / f"out-{kind}"), "--json"]
+    options += ["--beside-real-hardware"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, check=True)
     evidence = (home / f"out-{kind}" / "evidence.bin").read_bytes()
     root = (home / f"out-{kind}" / "root.pem").read_bytes()

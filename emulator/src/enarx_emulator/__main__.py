@@ -21,6 +21,9 @@ from enarx_emulator.kinds import KINDS
 SETTINGS: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 DIRECTORY: Final = click.Path(file_okay=False, path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Give one JSON document instead of text.")
+hardware_option = click.option(
+    "--beside-real-hardware", is_flag=True, help="Go on although this machine has a real TEE."
+)
 state_option = click.option(
     "--state", type=DIRECTORY, required=True, metavar="DIR", help="The machine's own directory."
 )
@@ -54,7 +57,7 @@ def cli() -> None:
 @click.option(
     "--fault", "faults", multiple=True, metavar="NAME", help="Be wrong in this way; may be repeated."
 )
-@click.option("--beside-real-hardware", is_flag=True, help="Start although this machine has a real TEE.")
+@hardware_option
 @json_option
 def start(
     *,
@@ -111,6 +114,7 @@ def start(
 @click.option(
     "--fault", "faults", multiple=True, metavar="NAME", help="Be wrong in this way; may be repeated."
 )
+@hardware_option
 @json_option
 def evidence(
     *,
@@ -122,13 +126,17 @@ def evidence(
     product: str | None,
     vendor_home: Path | None,
     faults: tuple[str, ...],
+    beside_real_hardware: bool,
     as_json: bool,
 ) -> None:
     """Make one piece of evidence: launch FILE on the machine in the --state directory, which must not be running."""
+    from enarx_emulator.hardware import refuse_beside_real_hardware
     from enarx_emulator.identity import Identity
     from enarx_emulator.sample import make_sample
     from enarx_emulator.state import Directory
 
+    if not beside_real_hardware:
+        refuse_beside_real_hardware()
     directory = Directory(state)
     with directory.owned():
         identity = Identity(
