@@ -93,5 +93,5 @@ class Pinned:
     def __init__(self, buffer: bytearray | memoryview) -> None:
         with memoryview(buffer) as view:
             self.size = view.nbytes
-        self._first = (ctypes.c_char * self.size).from_buffer(buffer)
+        self._first = ctypes.c_char.from_buffer(buffer)  # holds all of the buffer, not only its first byte
         self.address = ctypes.addressof(self._first)

@@ -130,10 +130,12 @@ def enter_mode(vcpu: VirtualCpu, mode: Mode, *, tables: int | None = None) -> No
     """Set the special registers for a mode, and write the tables that it needs."""
     now = vcpu.special_registers
     if mode is Mode.REAL:
-        flat = {
-            name: replace(getattr(now, name), base=0, selector=0) for name in ("ds", "es", "fs", "gs", "ss")
+        stray = {
+            name: replace(segment, base=0, selector=0)
+            for name in ("cs", "ds", "es", "fs", "gs", "ss")
+            if (segment := getattr(now, name)).base or segment.selector
         }
-        vcpu.special_registers = replace(now, cs=replace(now.cs, base=0, selector=0), **flat)
+        vcpu.special_registers = replace(now, **stray)
         return
     if tables is None or tables % PAGE:
         raise Misuse(f"{mode.name.lower()} mode needs {TABLE_PAGES} whole pages for its tables")
