@@ -141,7 +141,14 @@ def verify(
 
 def strict_policy(kind: str, measurement: bytes) -> str:
     """Exactly this image, and the emulated root in place of the vendor's."""
-    return f'version = 1\n[{kind}]\nmeasurement = ["{measurement.hex()}"]\nvendor_root = false\n'
+    lines = [
+        "version = 1",
+        f"[{kind}]",
+        f'measurement = ["{measurement.hex()}"]',
+        "vendor_root = false",
+        "min_tcb_evaluation_data_number = 17",
+    ]
+    return "\n".join([*lines, ""])
 
 
 def peer_verify(raw: bytes, of: IntelVendor, tee: str, model: Model, *, now: datetime = NOW) -> str:

@@ -307,8 +307,32 @@ def test_a_restart_with_newer_microcode_is_certified_anew(kind: str) -> None:
     assert machine.save()["cpu_svn"] == svn
     machine.command("restart", {})
     assert machine.save()["cpu_svn"] == svn
-    with pytest.raises(Malformed):
-        machine.command("restart", {"cpu_svn": b""})
+    for wrong in ({"cpu_svn": b""}, {"owner_epoch": b""}, {"pce_svn": 1 << 16}, {"x": 1}):
+        with pytest.raises(Malformed):
+            machine.command("restart", wrong)
+
+
+@BOTH
+def test_a_platform_that_was_rolled_back_is_out_of_date(kind: str) -> None:
+    store = intel.vendor_store()
+    machine = intel.machine(kind, store=store)
+    model = intel.model_of(machine)
+    machine.command("restart", {"cpu_svn": bytes(max(svn - 1, 0) for svn in model.cpu_svn)})
+    raw, vendor = intel.quote(machine, intel.launch(machine)[0]), intel.vendor(store)
+    assert intel.verify(raw, vendor.collateral(kind.upper(), model, intel.NOW)).tcb_status == "OutOfDate"
+    assert intel.peer_verify(raw, vendor, kind.upper(), model) == "OutOfDate"
+
+
+def test_a_new_owner_has_new_sealing_keys_and_the_old_one_has_the_old_ones_again() -> None:
+    machine = intel.machine("sgx")
+
+    def key(owner: bytes) -> bytes:
+        machine.command("restart", {"owner_epoch": owner})
+        return machine.guest(intel.launch(machine)[0]).tree().read("attestation/keys/_sgx_mrenclave")
+
+    first, second = key(b"a" * 16), key(b"b" * 16)
+    assert first != second
+    assert key(b"a" * 16) == first
 
 
 def test_products() -> None:

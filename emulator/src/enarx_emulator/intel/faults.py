@@ -32,6 +32,12 @@ _DOCUMENTS: Final = (
     _fault("intel-tcb-info-changed", "the TCB info was edited", "dcap.tcb_info.signature"),
     _fault("intel-tcb-info-expired", "the TCB info is older than its next update", "dcap.tcb_info.not_after"),
     _fault("intel-tcb-info-future", "the TCB info is of next month", "dcap.tcb_info.not_before"),
+    _fault(
+        "intel-collateral-rollback",
+        "the documents are of before the last TCB recovery",
+        "policy.*.min_tcb_evaluation_data_number",
+    ),
+    _fault("intel-tcb-info-other-tee", "the TCB info is that for SGX", "dcap.tcb_info.id", kinds=("tdx",)),
     _fault("intel-tcb-info-other-platform", "the TCB info is of another model", "dcap.tcb_info.fmspc"),
     _fault("intel-tcb-no-level", "the platform is older than all that Intel knows", "dcap.tcb.level"),
     _fault("intel-tcb-revoked", "Intel revoked the platform's versions", "dcap.tcb.revoked"),
@@ -55,6 +61,12 @@ _QUOTES: Final = (
     _fault("intel-quote-trailing", "something follows the quote", "dcap.trailing"),
     _fault("intel-quote-vendor-id", "the quote names another vendor", "dcap.vendor_id"),
     _fault("intel-quote-changed", "a bit of the body is flipped", "dcap.signature"),
+    _fault("intel-quote-signature-zero", "r and s of the signature are zero", "dcap.signature"),
+    _fault(
+        "intel-attestation-key-off-curve",
+        "the quoting enclave vouches for what is no key",
+        "dcap.attestation_key",
+    ),
     _fault(
         "intel-attestation-key-uncertified",
         "the quote is signed by a key of no enclave",

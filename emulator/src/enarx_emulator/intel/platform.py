@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -13,7 +13,7 @@ from enarx.tcb.wire import Value
 from enarx_emulator.arguments import Arguments
 from enarx_emulator.errors import EmulatorError
 from enarx_emulator.intel.pck import pem
-from enarx_emulator.intel.processor import MODELS, SVNS, Processor
+from enarx_emulator.intel.processor import MODELS, Processor
 from enarx_emulator.intel.quoting import Certification, Pce, Qe, TdQe
 from enarx_emulator.intel.sgx import SgxCpu
 from enarx_emulator.intel.vendor import IntelVendor, stored_rsa_key
@@ -43,9 +43,9 @@ class IntelPlatform:
             )
         self.cpu = SgxCpu(self.processor)
 
-    def restart(self, *, cpu_svn: bytes, pce_svn: int) -> None:
-        """Start again with other microcode and another PCE. No enclave or TD outlives it."""
-        changed = {**self.processor.save(), "cpu_svn": cpu_svn, "pce_svn": pce_svn}
+    def restart(self, **changes: Value) -> None:
+        """Start again with other microcode, PCE or owner epoch. No enclave or TD outlives it."""
+        changed = {**self.processor.save(), **changes}
         self.processor = Processor.restore(changed)
         self.cpu = SgxCpu(self.processor)
         for name in ("pce", "certification", "qe", "td_qe"):
@@ -75,15 +75,19 @@ class IntelPlatform:
         """The quoting enclave for TDs."""
         return TdQe(self.cpu, self.pce, self._signer, self.certification, faults=self.faults)
 
-    def versions(self, arguments: Arguments) -> dict[str, Any]:
-        """Take the arguments of ``restart``; what is not named stays as it is."""
+    def restart_by(self, arguments: Arguments) -> None:
+        """Restart as the host asks; what it does not name stays as it is. Raises ``Malformed``."""
         processor = self.processor
-        cpu_svn = arguments.data("cpu_svn", processor.cpu_svn)
+        octets = {
+            "cpu_svn": arguments.data("cpu_svn", processor.cpu_svn),
+            "owner_epoch": arguments.data("owner_epoch", processor.owner_epoch),
+        }
         pce_svn = arguments.number("pce_svn", processor.pce_svn, below=1 << 16)
         arguments.end()
-        if len(cpu_svn) != SVNS:
-            raise Malformed(f"restart: cpu_svn has {len(cpu_svn)} bytes, expected {SVNS}")
-        return {"cpu_svn": cpu_svn, "pce_svn": pce_svn}
+        for name, value in octets.items():
+            if len(value) != 16:
+                raise Malformed(f"restart: {name} has {len(value)} bytes, expected 16")
+        self.restart(pce_svn=pce_svn, **octets)
 
     def info(self, kind: str, firmware: str) -> dict[str, Value]:
         """Describe the machine."""

@@ -210,7 +210,10 @@ class _QuotingEnclave(_Enclave):
         self._id = Seed(sealing).derive("qe id", 16)
         processor = cpu.processor
         self._pce_svn = processor.pce_svn
-        report_data = hashlib.sha256(point(self._attestation_key) + AUTH_DATA).digest() + bytes(32)
+        self._public = point(self._attestation_key)
+        if "intel-attestation-key-off-curve" in faults:
+            self._public = b"\x01" * 64
+        report_data = hashlib.sha256(self._public + AUTH_DATA).digest() + bytes(32)
         own = self.report(pce.target_info, report_data)
         signature = pce.certify(own, cpu_svn=processor.cpu_svn, pce_svn=processor.pce_svn)
         body = own[_BODY]
@@ -221,6 +224,7 @@ class _QuotingEnclave(_Enclave):
         )
         if "intel-attestation-key-uncertified" in faults:
             self._attestation_key = Seed(sealing).ec_key("another attestation key", ec.SECP256R1())
+            self._public = point(self._attestation_key)
 
     def _quote(self, version: int, body_type: BodyType, body: bytes) -> bytes:
         """Sign a body that was checked."""
@@ -239,7 +243,9 @@ class _QuotingEnclave(_Enclave):
         if "intel-quote-changed" in faults:
             at = len(signed) - len(body) + 200
             signed = signed[:at] + bytes([signed[at] ^ 1]) + signed[at + 1 :]
-        made = quote.quote(signed, signature, point(self._attestation_key), self._certified)
+        if "intel-quote-signature-zero" in faults:
+            signature = bytes(64)
+        made = quote.quote(signed, signature, self._public, self._certified)
         if "intel-quote-truncated" in faults:
             return made[:-100]
         return made + b"more" if "intel-quote-trailing" in faults else made

@@ -177,7 +177,7 @@ class SgxMachine:
         return {}
 
     def _restart(self, arguments: Arguments) -> Mapping[str, Value]:
-        self._platform.restart(**self._platform.versions(arguments))
+        self._platform.restart_by(arguments)
         self._guests.clear()
         return {}
 

@@ -229,7 +229,7 @@ class TdxMachine:
         return {"mrseam": tdx.module_mrseam(svn)}
 
     def _restart(self, arguments: Arguments) -> Mapping[str, Value]:
-        self._platform.restart(**self._platform.versions(arguments))
+        self._platform.restart_by(arguments)
         self._module = _module(self._platform)
         self._guests.clear()
         return {}

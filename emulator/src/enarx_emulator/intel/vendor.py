@@ -332,7 +332,7 @@ class IntelVendor:
 
     def tcb_info(self, tee: str, model: Model, now: datetime, *, number: int | None = None) -> bytes:
         """What Intel says of platforms of a model: a TCB info for ``SGX`` or ``TDX``, signed."""
-        number = self.newest_number if number is None else number
+        number = self._number(number)
         known = [one for one in self._state()[1] if one.number <= number]
         levels = tcb_levels(model, known, tee)
         if "intel-tcb-out-of-date" in self.faults or "intel-tcb-revoked" in self.faults:
@@ -341,6 +341,8 @@ class IntelVendor:
         if "intel-tcb-no-level" in self.faults:
             tcb = levels[0]["tcb"]
             levels = [{**levels[0], "tcb": {**tcb, "pcesvn": 0xFFFF}}]
+        if "intel-tcb-info-other-tee" in self.faults:
+            tee = "SGX"
         with_tdx = tee == "TDX"
         body = documents.tcb_info(
             tee,
@@ -356,7 +358,7 @@ class IntelVendor:
 
     def identity(self, kind: str, now: datetime, *, number: int | None = None) -> bytes:
         """How to know one of Intel's enclaves (``QE``, ``TD_QE``, ``QVE``): an identity, signed."""
-        number = self.newest_number if number is None else number
+        number = self._number(number)
         known = [one for one in self._state()[1] if one.number <= number]
         levels = enclave_levels(kind, known)
         if "intel-qe-out-of-date" in self.faults:
@@ -400,6 +402,11 @@ class IntelVendor:
         if f"intel-{what}-expired" in self.faults:
             return issued - 2 * VALID_FOR
         return issued + 2 * VALID_FOR if f"intel-{what}-future" in self.faults else issued
+
+    def _number(self, asked: int | None) -> int:
+        if "intel-collateral-rollback" in self.faults:
+            return FIRST_NUMBER - 1
+        return self.newest_number if asked is None else asked
 
     def _issued(self, now: datetime) -> datetime:
         """Lists and documents are made once a day."""
