@@ -15,8 +15,8 @@ from bench._report import line
 from enarx.tcb.keep.code_cache import CodeCache
 from enarx.tcb.keep.engine import load_code
 from enarx.tcb.keep.runner import Run, prepare
-from enarx.tcb.keep.world import lay_out, read_config
-from enarx.tcb.workload import Ending, Job, Outcome
+from enarx.tcb.keep.world import lay_out
+from enarx.tcb.workload import Ending, Job, Outcome, running_config
 
 ROUNDS: Final = 9
 SOURCE: Final = Path(__file__).parent / "guests" / "compute.c"
@@ -46,7 +46,7 @@ def in_a_keep(binary: bytes) -> float:
     """Time the module's run as a keep runs it."""
     runtime = prepare()
     job = Job(module=binary)
-    world = lay_out(job, read_config(job), (0, 1, 2), ())
+    world = lay_out(job, running_config(job), (0, 1, 2), ())
     module = load_code(
         runtime.engine, binary, Module, CodeCache(key=b"", sealed=b"", made_from=()), lambda: None
     )

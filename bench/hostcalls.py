@@ -10,8 +10,8 @@ from wasmtime import Func, FuncType, Linker, Module, Store, ValType
 from bench._report import line
 from enarx.tcb.keep.runner import Runtime, prepare
 from enarx.tcb.keep.wasi._preview1 import MODULE, SIGNATURES
-from enarx.tcb.keep.world import lay_out, read_config
-from enarx.tcb.workload import Directory, Entry, EntryKind, Job, Tree
+from enarx.tcb.keep.world import lay_out
+from enarx.tcb.workload import Directory, Entry, EntryKind, Job, Tree, running_config
 
 CALLS: Final = 20_000
 CONFIG: Final = b'[[files]]\nkind = "null"\n'
@@ -56,10 +56,10 @@ def main() -> None:
     tree = Tree((Entry(path="file", kind=EntryKind.FILE, data=bytes(65536)),))
     job = Job(module=b"", config=CONFIG, directories=[Directory(name="/", tree=tree)])
     for name in ARGUMENTS:
-        world = lay_out(job, read_config(job), (0, 1, 2), ())
+        world = lay_out(job, running_config(job), (0, 1, 2), ())
         runtime.guest.set_up(arguments=(), environment=(), table=world.table)
         ours = cost(runtime, runtime.linker, name)
-        world = lay_out(job, read_config(job), (0, 1, 2), ())
+        world = lay_out(job, running_config(job), (0, 1, 2), ())
         runtime.guest.set_up(arguments=(), environment=(), table=world.table)
         checked = cost(runtime, checked_linker(runtime), name)
         line(name, f"{ours:.2f} us", peer="the checked path", ratio=ours / checked)

@@ -9,8 +9,8 @@ from enarx.tcb.keep.wasi._abi import WasiError
 from enarx.tcb.keep.wasi._memory import GuestMemory
 from enarx.tcb.keep.wasi._poll import Poll
 from enarx.tcb.keep.wasi._preview1 import SIGNATURES, GuestExit, Preview1
-from enarx.tcb.keep.world import lay_out, read_config
-from enarx.tcb.workload import Directory, Entry, EntryKind, Job, Limits, Tree
+from enarx.tcb.keep.world import lay_out
+from enarx.tcb.workload import Directory, Entry, EntryKind, Job, Limits, Tree, running_config
 
 SIZE = 1 << 16
 CONFIG = b'[[files]]\nkind = "null"\n'
@@ -39,7 +39,7 @@ def one(data: bytes) -> None:
     memory = GuestMemory()
     memory.attach(lambda: (ctypes.addressof(backing), SIZE))
     guest = Preview1(memory)
-    world = lay_out(JOB, read_config(JOB), (0, 1, 2), ())
+    world = lay_out(JOB, running_config(JOB), (0, 1, 2), ())
     guest.set_up(arguments=world.arguments, environment=world.environment, table=world.table)
     calls = data[len(data) // 2 :]
     at = 0
