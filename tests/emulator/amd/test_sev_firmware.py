@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.emulator.amd.test_snp_firmware import refuses
+from tests.evidence import FOLDER, Evidence
 from tests.forge import amd
 from tests.forge.amd import Randomness
 from tests.forge.pki import ec_key
 
+from enarx.attest.measure import hash_kernel
 from enarx.attest.sev import (
     STRICT,
     GuestPolicy,
@@ -24,6 +28,7 @@ from enarx.attest.sev import (
     pack_secret,
     parse_certificate,
     parse_launch_measure,
+    parse_secret_table,
     prepare_session,
 )
 from enarx.attest.sev._certs import Algorithm, Usage
@@ -374,3 +379,64 @@ def test_nobody_can_give_a_secret_to_a_guest_without_an_owner() -> None:
     launch = VerifiedLaunch(measure=made.launch_measure(handle)[:32])
     with refuses(SevStatus.BAD_MEASUREMENT):
         inject(made, handle, pack_secret(launch, bytes(16), keys=replace(KEYS), iv=bytes(16)))
+
+
+def recorded(made: SevFirmware, keys: SessionKeys, policy: bytes) -> int:
+    """A guest whose owner has these keys."""
+    pdh = parse_certificate(made.pdh_cert_export()[0]).key
+    buffer = prepare_session(
+        pdh, owner=ec_key(OWNER), keys=keys, policy=policy, nonce=bytes(16), iv=bytes(16)
+    )
+    certificate = owner_certificate(ec_key(OWNER).public_key())
+    handle = made.launch_start(policy, certificate=certificate, session=buffer)
+    made.activate(handle, 1)
+    return handle
+
+
+NOTHING = hashlib.sha256(b"").hexdigest()
+LAUNCHES: list[dict[str, Any]] = (
+    json.loads((FOLDER / "sev/launch/vectors.json").read_text())["vectors"] if FOLDER.is_dir() else []
+)
+LOADED = [one for one in LAUNCHES if "firmware" in one or one.get("launch_digest") == NOTHING]
+"""Those of which the record has what was loaded."""
+
+
+@pytest.mark.evidence
+@pytest.mark.parametrize("vector", LOADED, ids=[one["name"] for one in LOADED])
+def test_a_recorded_launch_is_measured_as_it_was(vector: dict[str, Any], evidence: Evidence) -> None:
+    nonce = bytes.fromhex(vector["mnonce"])
+    made = SevFirmware(
+        amd.vendor().manufacture(product("milan"), amd.setup("sev").seed),
+        api=(vector["api_major"], vector["api_minor"]),
+        build=vector["build_id"],
+        random=lambda size: nonce[:size],
+    )
+    made.init()
+    tik = bytes.fromhex(vector["tik_hex"]) if "tik_hex" in vector else evidence.read("sev/launch/tik.bin")
+    keys = SessionKeys(tek=bytes(16), tik=tik)
+    handle = recorded(made, keys, vector["policy"].to_bytes(4, "little"))
+    if "firmware" in vector:
+        made.launch_update_data(handle, 0, evidence.read(vector["firmware"]))
+    if "kernel" in vector:
+        kernel, initrd = evidence.read(vector["kernel"]), evidence.read(vector["initrd"])
+        table = hash_kernel(kernel, initrd=initrd, cmdline=vector["cmdline"]).table()
+        made.launch_update_data(handle, 0x100000, table)
+    expected = vector.get("launch_measure_blob") or vector["launch_measure"] + vector["mnonce"]
+    assert made.launch_measure(handle).hex() == expected
+
+
+@pytest.mark.evidence
+def test_a_recorded_secret_is_taken_and_decrypted(evidence: Evidence) -> None:
+    (one,) = json.loads(evidence.read("sev/secret/vectors.json"))["vectors"]
+    made = fresh()
+    keys = SessionKeys(tek=evidence.read(one["tek"]), tik=evidence.read(one["tik"]))
+    handle = recorded(made, keys, POLICY)
+    made.launch_measure(handle)
+    packet = SecretPacket(header=bytes.fromhex(one["header"]), payload=bytes.fromhex(one["payload"]))
+    with refuses(SevStatus.BAD_MEASUREMENT):  # it was made for another launch
+        inject(made, handle, packet)
+    made._guest(handle).measure = bytes.fromhex(one["launch_measure_blob"])[:32]
+    inject(made, handle, packet)
+    made.launch_finish(handle)
+    table = parse_secret_table(made.running(handle).memory.read(0x1000, len(packet.payload)))
+    assert list(table.values()) == [evidence.read(path) for _, path in one["secrets"]]
