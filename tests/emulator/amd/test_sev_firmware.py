@@ -440,3 +440,21 @@ def test_a_recorded_secret_is_taken_and_decrypted(evidence: Evidence) -> None:
     made.launch_finish(handle)
     table = parse_secret_table(made.running(handle).memory.read(0x1000, len(packet.payload)))
     assert list(table.values()) == [evidence.read(path) for _, path in one["secrets"]]
+
+
+@pytest.mark.evidence
+@pytest.mark.parametrize("name", ["pdh", "pek", "oca", "cek"])
+def test_certificates_are_like_those_of_a_real_platform(name: str, evidence: Evidence) -> None:
+    real = parse_certificate(evidence.read(f"sev/naples-platform/{name}.cert"))
+    at = ("pdh", "pek", "oca", "cek").index(name) * 2084
+    emulated = parse_certificate(amd.sev().platform_chain()[at : at + 2084])
+    assert (emulated.usage, emulated.algorithm, emulated.key.curve.name) == (
+        real.usage,
+        real.algorithm,
+        real.key.curve.name,
+    )
+    assert [(one.usage, one.algorithm) for one in emulated.signatures] == [
+        (one.usage, one.algorithm) for one in real.signatures
+    ]
+    assert any(real.api)
+    assert emulated.api == (1, 55)

@@ -91,7 +91,7 @@ class Identity:
 
     def pek_body(self) -> bytes:
         """The PEK without signatures."""
-        return pack_body(Usage.PEK, Algorithm.ECDSA_SHA256, self._pek.public_key(), api=self.api)
+        return self._body(Usage.PEK, self._pek)
 
     def pdh_certificate(self) -> bytes:
         """The PDH, signed by the PEK."""
@@ -102,11 +102,11 @@ class Identity:
 
     def chain(self) -> bytes:
         """PEK, OCA and the unsigned CEK."""
-        cek = pack_body(Usage.CEK, Algorithm.ECDSA_SHA256, self._cek.public_key()) + NO_SIGNATURE * 2
+        cek = self._body(Usage.CEK, self._cek) + NO_SIGNATURE * 2
         if self._imported is not None:
             return self._imported[0] + self._imported[1] + cek
         pek = self.pek_body()
-        oca = pack_body(Usage.OCA, Algorithm.ECDSA_SHA256, self._oca.public_key())
+        oca = self._body(Usage.OCA, self._oca)
         by_oca = self._stranger if "sev-pek-not-by-oca" in self._faults else self._oca
         by_cek = self._stranger if "sev-pek-not-by-cek" in self._faults else self._cek
         self_signed = self._stranger if "sev-oca-not-by-itself" in self._faults else self._oca
@@ -117,6 +117,9 @@ class Identity:
                 cek,
             )
         )
+
+    def _body(self, usage: Usage, key: ec.EllipticCurvePrivateKey) -> bytes:
+        return pack_body(usage, Algorithm.ECDSA_SHA256, key.public_key(), api=self.api)
 
     @property
     def _pek(self) -> ec.EllipticCurvePrivateKey:

@@ -140,7 +140,8 @@ class AmdVendor:
 
     def cek(self, fuses: Fuses) -> bytes:
         """The certificate of a chip in the format of SEV before SNP (2084 bytes)."""
-        body = pack_body(Usage.CEK, Algorithm.ECDSA_SHA256, fuses.cek().public_key())
+        major, minor, _ = fuses.product.firmware.version
+        body = pack_body(Usage.CEK, Algorithm.ECDSA_SHA256, fuses.cek().public_key(), api=(major, minor))
         authority = self.authority(fuses.product.line)
         signer = authority.stranger if "sev-cek-not-by-ask" in self.faults else authority.key("ask")
         return body + by_ask(body, signer) + NO_SIGNATURE

@@ -19,7 +19,7 @@ _CURVES: Final = {"secp256r1": 1, "secp384r1": 2}
 def pack_body(
     usage: int, algorithm: int, key: ec.EllipticCurvePublicKey, *, api: tuple[int, int] = (0, 0)
 ) -> bytes:
-    """Give what is signed of a certificate (1044 bytes); ``api`` is filled in for a PEK and a PDH alone."""
+    """Give what is signed of a certificate (1044 bytes); ``api``: of the firmware that makes it."""
     point = key.public_numbers()
     head = (1).to_bytes(4, "little") + bytes((*api, 0, 0))
     role = usage.to_bytes(4, "little") + algorithm.to_bytes(4, "little")
