@@ -16,7 +16,8 @@ from ketuvim.memory import Mapping
 from ketuvim.sev import Launch, Launched, Measured, Policy, PolicyFlags, Secret, Start, Started
 from ketuvim.sev_commands import KvmCommands
 from ketuvim.sev_status import SevRefused, SevStatus
-from ketuvim.snp import IdBlock, KvmSnpCommands, PageType, SnpLaunch, SnpStarted
+from ketuvim.snp import SnpLaunch, SnpStarted
+from ketuvim.snp_commands import IdBlock, KvmSnpCommands, PageType
 from ketuvim.vm import VirtualMachine
 
 ADDRESS, SIZE = 0x1000, 0x2000
