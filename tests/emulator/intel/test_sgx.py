@@ -272,6 +272,55 @@ def test_who_shares_a_sealing_key() -> None:
     assert by(KeyPolicy.MRENCLAVE, debug) != by(KeyPolicy.MRENCLAVE, one)
 
 
+def test_debug_enclaves_never_share_a_key_with_others() -> None:
+    cpu = intel.cpu()
+    one, debug = started(cpu), started(cpu, Flag.MODE64 | Flag.DEBUG)
+    wanted: dict[str, Any] = {"key_policy": KeyPolicy.MRENCLAVE, "attributes_mask": attributes(0, 0)}
+    assert seal(cpu, one, **wanted) != seal(cpu, debug, **wanted)
+
+
+def test_products_share_a_key_if_they_ask_for_it() -> None:
+    cpu = intel.cpu()
+    kss = Flag.MODE64 | Flag.KSS
+    one, other = started(cpu, kss), started(cpu, kss, isv_prod_id=8)
+    policy = KeyPolicy.MRSIGNER | KeyPolicy.NOISVPRODID
+    assert seal(cpu, one, key_policy=policy) == seal(cpu, other, key_policy=policy)
+    assert seal(cpu, one, key_policy=KeyPolicy.MRSIGNER) != seal(cpu, other, key_policy=KeyPolicy.MRSIGNER)
+
+
+def test_no_key_of_a_newer_configuration() -> None:
+    cpu = intel.cpu()
+    handle = started(cpu, Flag.MODE64 | Flag.KSS, config_svn=2)
+    wanted = {"key_policy": KeyPolicy.CONFIGID, "config_svn": 3}
+    assert refusal(seal, cpu, handle, **wanted) is SgxStatus.SGX_INVALID_ISVSVN
+
+
+def test_a_tcs_has_no_permissions_whatever_is_asked() -> None:
+    cpu = intel.cpu()
+    measured = []
+    for permissions in (0, 7):
+        handle = cpu.ecreate(size=SIZE, attributes=attributes())
+        cpu.eadd(handle, offset=0, contents=bytes(PAGE), page_type=PageType.TCS, permissions=permissions)
+        tcs = Page(offset=0, page_type=PageType.TCS, contents=bytes(PAGE), measured=False)
+        measured.append(cpu.einit(handle, signed(enclave_hash=mrenclave(size=SIZE, pages=(tcs,)))))
+    assert measured[0] == measured[1]
+
+
+def test_who_knows_the_provisioning_root_knows_no_sealing_or_report_key() -> None:
+    """As the vendor does, to whom the seal fuses are unknown."""
+    cpu, guessed = intel.cpu(), intel.cpu()
+    guessed.processor.seal_fuses = bytes(16)
+    flags = Flag.MODE64 | Flag.PROVISION_KEY
+    handles = [started(one, flags) for one in (cpu, guessed)]
+    for name in KeyName:
+        if name is not KeyName.EINITTOKEN:
+            keys = [
+                one.egetkey(handle, key_request(name, one.processor))
+                for one, handle in zip((cpu, guessed), handles, strict=True)
+            ]
+            assert (keys[0] == keys[1]) is (name is KeyName.PROVISION)
+
+
 def test_newer_enclaves_and_processors_read_what_older_ones_sealed_and_not_the_reverse() -> None:
     cpu = intel.cpu()
     handle = started(cpu)
