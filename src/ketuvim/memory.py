@@ -9,7 +9,9 @@ valid memory, which merely is no longer the guest's.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import mmap
+import os
 import weakref
 from enum import IntFlag
 from typing import TYPE_CHECKING, Final
@@ -53,6 +55,18 @@ class GuestMemfd(Descriptor):
         super().__init__(fd)
         self.size = size
         self.flags = flags
+
+
+def require_sealed(file: int, size: int) -> None:
+    """Refuse a file whose end could come before ``size``, now or later."""
+    try:
+        seals = fcntl.fcntl(file, fcntl.F_GET_SEALS)
+    except OSError:
+        seals = 0
+    if not seals & fcntl.F_SEAL_SHRINK:
+        raise Misuse("the file is no memfd that is sealed against shrinking (F_SEAL_SHRINK)")
+    if os.fstat(file).st_size < size:
+        raise Misuse(f"the file has {os.fstat(file).st_size} bytes, fewer than {size}")
 
 
 class Mapping:

@@ -12,6 +12,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import signal
@@ -74,7 +75,7 @@ class VirtualCpu(CpuState):
     def __init__(self, vm: VirtualMachine, id_: int) -> None:
         self.id = id_
         self._vm = vm
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may call ``stop`` in the midst of a call
         self._idle = threading.Condition(self._lock)
         self._running: int | None = None
         self._masked_in: int | None = None
@@ -260,6 +261,16 @@ class VirtualCpu(CpuState):
             self._page.close()
             self._descriptor.close()
         self._vm.forget(self)
+
+    def disown(self) -> None:
+        """Let go of a processor that belongs to the process from which this one was forked."""
+        self._lock = threading.RLock()  # the old one may be held by a thread that does not exist here
+        self._idle = threading.Condition(self._lock)
+        self._running = None
+        self._closing = True
+        with contextlib.suppress(BufferError):
+            self._page.close()
+        self._descriptor.close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from collections.abc import Iterable
@@ -13,7 +14,15 @@ from ketuvim import _structs as s
 from ketuvim._ioctl import Descriptor
 from ketuvim.capabilities import Capability, VmType
 from ketuvim.errors import KvmUnavailable, Misuse
-from ketuvim.memory import PAGE, GuestMemfd, GuestMemfdFlags, Mapping, MemoryFlags, MemoryRegion
+from ketuvim.memory import (
+    PAGE,
+    GuestMemfd,
+    GuestMemfdFlags,
+    Mapping,
+    MemoryFlags,
+    MemoryRegion,
+    require_sealed,
+)
 from ketuvim.notify import GsiRoute, Ioeventfd, Irqfd, pack_routes
 from ketuvim.vcpu import VirtualCpu
 
@@ -22,7 +31,6 @@ if TYPE_CHECKING:
 
 _SPACE_SHIFT: Final = 16
 _open_machines: Final[weakref.WeakSet[VirtualMachine]] = weakref.WeakSet()
-_opening: Final = threading.Lock()
 
 
 class VirtualMachine:
@@ -42,8 +50,7 @@ class VirtualMachine:
         self._regions: list[MemoryRegion] = []
         self._vcpus: weakref.WeakSet[VirtualCpu] = weakref.WeakSet()
         self.descriptor = Descriptor(kvm.descriptor.ioctl(n.CREATE_VM, int(kind)))
-        with _opening:
-            _open_machines.add(self)
+        _open_machines.add(self)
 
     @property
     def closed(self) -> bool:
@@ -80,8 +87,9 @@ class VirtualMachine:
     ) -> MemoryRegion:
         """Give the guest ``size`` bytes at physical ``address``, both whole pages.
 
-        The memory is new and zero, or that of ``file`` (a descriptor), or that of ``guest_memfd``, which the host sees
-        only where its flags have ``MMAP``. ``space`` is an address space (1 is that of system management mode).
+        The memory is new and zero, or that of ``file`` (a memfd that is sealed against shrinking, since the process
+        would die of memory without a file), or that of ``guest_memfd``, which the host sees only where its flags have
+        ``MMAP``. ``space`` is an address space (1 is that of system management mode).
         """
         if address % PAGE or size % PAGE or size <= 0 or address < 0:
             raise Misuse(f"a region has whole pages of {PAGE} bytes, not {size} bytes at {address:#x}")
@@ -216,8 +224,14 @@ class VirtualMachine:
             regions, self._regions = self._regions, []
         for region in regions:
             region.abandon()
-        with _opening:
-            _open_machines.discard(self)
+        _open_machines.discard(self)
+
+    def disown(self) -> None:
+        """Let go of a machine that belongs to the process from which this one was forked: only that one can use it."""
+        self._lock, self.ring_lock = threading.Lock(), threading.Lock()
+        for vcpu in list(self._vcpus):
+            vcpu.disown()
+        self.descriptor.close()
 
     def forget(self, part: MemoryRegion | VirtualCpu) -> None:
         """Take note that a part was closed."""
@@ -238,6 +252,8 @@ class VirtualMachine:
     ) -> Mapping | None:
         """Map what the host may see of the region's memory."""
         if memfd is None:
+            if file is not None:
+                require_sealed(file, offset + size)
             return Mapping(size, file=file, offset=offset)
         if file is not None:
             raise Misuse("a region has the memory of a file or of a guest_memfd, not of both")
@@ -259,3 +275,13 @@ def _close_all() -> None:
     """Let no guest run on while the interpreter takes its memory apart."""
     for machine in list(_open_machines):
         machine.close()
+
+
+def _disown_all() -> None:
+    """Keep a forked child from stopping, or waiting for, guests of its parent."""
+    for machine in list(_open_machines):
+        machine.disown()
+    _open_machines.clear()
+
+
+os.register_at_fork(after_in_child=_disown_all)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import resource
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +19,6 @@ import pytest
 from ketuvim import (
     Capability,
     CoalescedWrite,
-    GuestFailed,
     GuestMemfdFlags,
     Halt,
     Interrupted,
@@ -168,34 +169,37 @@ def test_dirty_pages_are_logged(kvm: Kvm) -> None:
 
 
 def test_memory_of_a_file(kvm: Kvm) -> None:
-    file = os.memfd_create("guest")
+    file = os.memfd_create("guest", os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(file, 2 * PAGE)
-        os.pwrite(file, HALT, PAGE)
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         with kvm.create_vm() as vm:
             vm.add_region(0, 2 * PAGE, file=file)
             vcpu = vm.create_vcpu()
             load(vcpu, b"\xb0\x09\xf4", mode=Mode.REAL, address=0x1000)
             assert vcpu.run() == Halt()
+            with pytest.raises(Misuse, match="fewer than"):
+                vm.add_region(OUTSIDE, 4 * PAGE, file=file)
         assert os.pread(file, 3, PAGE) == b"\xb0\x09\xf4"
     finally:
         os.close(file)
 
 
-def test_memory_that_goes_away_behind_the_guest_is_an_error(kvm: Kvm) -> None:
-    file = os.memfd_create("guest")
+def test_a_file_that_could_shrink_under_its_mapping_is_refused(kvm: Kvm, tmp_path: Path) -> None:
+    """Memory whose file ends before it is a SIGBUS: the end of the interpreter."""
+    plain = tmp_path / "memory"
+    plain.write_bytes(bytes(PAGE))
+    unsealed = os.memfd_create("guest", os.MFD_ALLOW_SEALING)
+    os.ftruncate(unsealed, PAGE)
+    files = [unsealed, os.open(plain, os.O_RDWR)]
     try:
-        os.ftruncate(file, 2 * PAGE)
         with kvm.create_vm() as vm:
-            vm.add_region(0, 2 * PAGE, file=file)
-            vcpu = vm.create_vcpu()
-            load(vcpu, HALT, mode=Mode.REAL)
-            os.ftruncate(file, 0)
-            with pytest.raises(GuestFailed) as caught:
-                vcpu.run()
-            assert caught.value.registers.rip == 0x1000
+            for file in files:
+                with pytest.raises(Misuse, match="sealed against shrinking"):
+                    vm.add_region(0, PAGE, file=file)
     finally:
-        os.close(file)
+        for file in files:
+            os.close(file)
 
 
 def test_guest_memfd_where_there_is_one(kvm: Kvm) -> None:
@@ -423,6 +427,56 @@ print("over")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "over\n", "")
+
+
+def test_a_forked_child_leaves_its_parents_guests_alone() -> None:
+    program = """
+import os, threading, time
+from ketuvim import Interrupted, Kvm, boot, VcpuThread, VirtualCpu
+machine = boot(Kvm.open(), bytes.fromhex("ebfe"))
+thread = VcpuThread(machine.vcpu, VirtualCpu.run)
+while not machine.vcpu.running:
+    time.sleep(0.001)
+child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    assert machine.vcpu.running
+    thread.stop()
+    assert thread.result() == Interrupted()
+    print("parent")
+else:
+    assert machine.vcpu.closed and machine.vm.closed
+    machine.vm.close()
+    print("child")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "child\nparent\n", "")
+
+
+def test_a_handler_of_a_signal_may_stop_the_guest(kvm: Kvm) -> None:
+    with boot(kvm, FOR_EVER) as machine:
+        before = signal.signal(signal.SIGALRM, lambda *_: machine.vcpu.stop())
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            assert machine.vcpu.run() == Interrupted()
+        finally:
+            signal.signal(signal.SIGALRM, before)
+
+
+def test_an_exception_of_a_handler_comes_out_of_the_run(kvm: Kvm) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with boot(kvm, FOR_EVER) as machine:
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt):
+                machine.vcpu.run()
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert not machine.vcpu.running
+        assert machine.vcpu.registers.rip == 0x1000
 
 
 @pytest.mark.slow
