@@ -131,8 +131,10 @@ def test_a_machine_is_the_same_after_its_process_was_killed(kind: str) -> None:
         tcb = bytes((4, 0, 0, 0, 0, 0, 25, 219))
         machine.command("download_firmware", {"major": 1, "minor": 55, "build": 30, "tcb": tcb})
     else:
-        machine.command("pdh_gen", {})
-        machine.command("pek_gen", {})
+        for command in ("pdh_gen", "pek_gen", "shutdown"):
+            machine.command(command, {})
+        machine.command("download_firmware", {"major": 1, "minor": 56, "build": 3})
+        machine.command("init", {"es": kind == "sev-es"})
     saved = decode(encode(dict(machine.save())), max_bytes=1 << 20)
     assert isinstance(saved, dict)
     again = make(amd.setup(kind, saved=saved), vendor=vendor, random=Randomness(b"x" * 32))

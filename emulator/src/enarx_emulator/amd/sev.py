@@ -98,17 +98,18 @@ class SevFirmware:
         faults: frozenset[str] = frozenset(),
         saved: Mapping[str, Value] | None = None,
     ) -> None:
-        self.api, self.build = api, build
+        saved = saved or {}
+        self.api, self.build = _installed(saved.get("firmware"), (*api, build))
         self.state = PlatformState.UNINIT
         self.es = False
         self._fuses, self._random, self._faults = fuses, random, faults
         self._guests: dict[int, SevGuest] = {}
         self._asids = Asids(MAX_GUESTS)
-        self._identity = Identity(fuses, saved or {}, api, faults)
+        self._identity = Identity(fuses, saved, self.api, faults)
 
     def save(self) -> dict[str, Value]:
-        """Give the persistent state: how often keys were made anew, and an owner's certificates."""
-        return self._identity.save()
+        """Give the persistent state: what runs, how often keys were made anew, and an owner's certificates."""
+        return {**self._identity.save(), "firmware": [*self.api, self.build]}
 
     # Platform commands, section 5
 
@@ -408,6 +409,14 @@ class SevFirmware:
         keys = SessionKeys(tek=unwrapped[:16], tik=unwrapped[16:])
         _authentic("policy", _mac(keys.tik, policy), fields["policy_mac"])
         return keys
+
+
+def _installed(saved: Value | None, first: tuple[int, int, int]) -> tuple[tuple[int, int], int]:
+    """The firmware that was installed last: API version and build."""
+    if not isinstance(saved, list) or len(saved) != 3:
+        return first[:2], first[2]
+    major, minor, build = (part if isinstance(part, int) else 0 for part in saved)
+    return (major, minor), build
 
 
 def _length(name: str, data: bytes, size: int) -> None:
