@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -94,7 +95,10 @@ class PefMachine:
                 key = rsa.generate_private_key(65537, KEY_BITS)
                 self._saved["key"] = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
             stored = self._saved["key"]
-            loaded = load_der_private_key(stored, None) if isinstance(stored, bytes) else None
+            try:
+                loaded = load_der_private_key(stored, None) if isinstance(stored, bytes) else None
+            except (ValueError, UnsupportedAlgorithm):
+                loaded = None
             if not isinstance(loaded, rsa.RSAPrivateKey):
                 raise EmulatorError("the saved machine has no RSA key")
             self._firmware = Ultravisor(loaded, faults=self._faults)
