@@ -187,11 +187,10 @@ def elements(data: bytes, *, name: str) -> list[tuple[int, bytes]]:
     found: list[tuple[int, bytes]] = []
     at, end = 0, len(data)
     while at < end:
-        start = at + 2
-        if start <= end and data[at + 1] < 0x80 and data[at] & 0x1F != 0x1F:  # most are short
-            stop = start + data[at + 1]
-            found.append((data[at], data[start:stop]))
-            at = stop
+        tag, start = data[at], at + 2
+        if start <= end and tag & 0x1F != 0x1F and (size := data[at + 1]) < 0x80:  # most are short
+            at = start + size
+            found.append((tag, data[start:at]))
         else:
             tag, value, whole = Der(data[at:], name=name).any()
             found.append((tag, value))

@@ -183,22 +183,27 @@ def name_attributes(name: bytes) -> list[tuple[str, str]]:
     """List the attributes of a distinguished name in order: dotted OID and text. Raises
     ``MalformedCollateral``.
     """
-    found: list[tuple[str, str]] = []
     at = Der(name, name="name")
     sets = elements(at.take(Tag.SEQUENCE, "outer"), name="name")
     at.end()
-    for tag, one in sets:
-        if tag != Tag.SET:
-            raise at.bad("a relative name that is no set")
-        for kind, member in elements(one, name="relative name"):
-            pair = elements(member, name="attribute")
-            if kind != Tag.SEQUENCE or len(pair) != 2 or pair[0][0] != Tag.OID:
-                raise at.bad("an attribute that is not type and value")
-            oid, text = dotted_oid(pair[0][1]), read_text(*pair[1])
-            if oid is None or text is None:
-                raise at.bad("an attribute that is no text, or of no object identifier")
-            found.append((oid, text))
-    return found
+    return [attribute for tag, one in sets for attribute in _relative_name(tag, one)]
+
+
+@lru_cache(maxsize=256)
+def _relative_name(tag: int, value: bytes) -> tuple[tuple[str, str], ...]:
+    """Read what one authority says alike in all its names: its country, its town, itself."""
+    if tag != Tag.SET:
+        raise MalformedCollateral("name: a relative name that is no set")
+    found: list[tuple[str, str]] = []
+    for kind, member in elements(value, name="relative name"):
+        pair = elements(member, name="attribute")
+        if kind != Tag.SEQUENCE or len(pair) != 2 or pair[0][0] != Tag.OID:
+            raise MalformedCollateral("name: an attribute that is not type and value")
+        oid, text = dotted_oid(pair[0][1]), read_text(*pair[1])
+        if oid is None or text is None:
+            raise MalformedCollateral("name: an attribute that is no text, or of no object identifier")
+        found.append((oid, text))
+    return tuple(found)
 
 
 @lru_cache(maxsize=256)

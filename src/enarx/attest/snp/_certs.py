@@ -123,7 +123,10 @@ def _value(certificate: Certificate, oid: str, field: str) -> bytes:
 
 
 def _number(certificate: Certificate, oid: str, field: str) -> int:
-    at = Der(_value(certificate, oid, field), name=certificate.common_name)
+    extension = _value(certificate, oid, field)
+    if len(extension) == 3 and extension[:2] == b"\x02\x01" and extension[2] < 0x80:  # as most are
+        return extension[2]
+    at = Der(extension, name=certificate.common_name)
     value = at.small(field, most=255)
     at.end()
     return value
