@@ -20,6 +20,8 @@ from enarx.cli._template import TEMPLATE
 from enarx.tcb.workload import LIMITS, Limits, parse_config
 from enarx.tcb.workload import _config as config
 from enarx.tcb.workload._limits import SUFFIXES, Unit
+from enarx_emulator.__main__ import cli as emulator_cli
+from enarx_emulator.faults import registry
 
 FOLDER: Final = Path(__file__).parents[1] / "docs" / "reference"
 NOTE: Final = "<!-- Written by tools/reference.py from the code; change the code and run `make docs`. -->\n"
@@ -33,6 +35,7 @@ def pages() -> dict[str, str]:
         "enarx-toml.md": "\n".join(enarx_toml()),
         "limits.md": "\n".join(limits()),
         "policy.md": "\n".join(policy()),
+        "emulator.md": "\n".join(emulator()),
         "checks.md": "\n".join(checks()),
     }
     return {name: f"{NOTE}\n{text}\n" for name, text in written.items()}
@@ -93,6 +96,20 @@ def command_line() -> Iterator[str]:
     yield "stand for `enarx run --config` and `--cache`; `ENARX_TRACEBACK=1` shows where an internal error came from."
     for path, command in commands(cli, ("enarx",)):
         yield f"\n## {' '.join(path)}\n\n```text\n{help_of(command, path)}\n```"
+
+
+def emulator() -> Iterator[str]:
+    """The commands of the emulator, and every fault."""
+    yield "# The emulator\n"
+    yield "[What it is for](../../emulator/README.md), and [how to work with it](../how-to/emulated-platform.md)."
+    for path, command in commands(emulator_cli, ("enarx-emulator",)):
+        yield f"\n## {' '.join(path)}\n\n```text\n{help_of(command, path)}\n```"
+    yield "\n## Faults\n"
+    yield "`enarx-emulator faults` lists them; `--fault NAME` is an option of `start`, `evidence` and `vendor serve`."
+    yield "Caught by: a [check](checks.md), an error of an interface, or a status of the firmware.\n"
+    yield "| fault | kinds | what is wrong | caught by |\n| --- | --- | --- | --- |"
+    for _, fault in sorted(registry().items()):
+        yield f"| `{fault.name}` | {', '.join(fault.kinds)} | {fault.effect} | `{fault.caught_by}` |"
 
 
 def commands(
