@@ -157,6 +157,8 @@ def test_policies_that_the_platform_cannot_meet() -> None:
     made = fresh()
     with refuses(SevStatus.POLICY_FAILURE):
         start(made, pack_policy(STRICT, api=(1, 56)))
+    with refuses(SevStatus.POLICY_FAILURE):
+        start(made, (int(STRICT) | 64).to_bytes(2, "little") + bytes((1, 40)))
     with refuses(SevStatus.UNSUPPORTED):
         start(made, pack_policy(STRICT | GuestPolicy.ES, api=(1, 40)))
     start(made, pack_policy(STRICT, api=(1, 55)))
@@ -236,11 +238,15 @@ def test_activation() -> None:
     other = made.launch_start(POLICY)
     with refuses(SevStatus.ASID_OWNED):
         made.activate(other, 3)
-    made.deactivate(handle)
-    with refuses(SevStatus.DFFLUSH_REQUIRED):
-        made.activate(other, 3)
-    made.df_flush()
+    made.deactivate(handle)  # it never ran, so it left nothing behind
     made.activate(other, 3)
+    made.launch_measure(other)
+    made.launch_finish(other)
+    made.deactivate(other)
+    with refuses(SevStatus.DFFLUSH_REQUIRED):
+        made.activate(handle, 3)
+    made.df_flush()
+    made.activate(handle, 3)
 
 
 def test_platform_states() -> None:

@@ -184,11 +184,16 @@ def test_address_space_identifiers() -> None:
     made.activate(first, 7)
     with refuses(SevStatus.ASID_OWNED):
         made.activate(second, 7)
+    made.launch_finish(first)
     made.decommission(first)
     with refuses(SevStatus.DFFLUSH_REQUIRED):
         made.activate(second, 7)
     made.df_flush()
     made.activate(second, 7)
+    made.decommission(second)  # it never ran, so it left nothing behind
+    third = made.gctx_create()
+    made.launch_start(third, POLICY)
+    made.activate(third, 7)
 
 
 def test_debugging_is_refused_by_policy() -> None:

@@ -57,27 +57,26 @@ class Asids:
         self._owners: dict[int, int] = {}
         self._dirty: set[int] = set()
 
-    def assign(self, asid: int, handle: int) -> None:
-        """Give it to a guest (ACTIVATE)."""
+    def check(self, asid: int) -> None:
+        """Raise ``FirmwareError`` (INVALID_ASID, ASID_OWNED) unless it exists and no guest has it."""
         require(
             0 < asid <= self._count, SevStatus.INVALID_ASID, f"asid is {asid}, expected 1 to {self._count}"
         )
-        require(
-            asid not in self._owners,
-            SevStatus.ASID_OWNED,
-            f"asid {asid} belongs to guest {self._owners.get(asid)}",
-        )
-        require(
-            asid not in self._dirty,
-            SevStatus.DFFLUSH_REQUIRED,
-            f"asid {asid} was in use, and its data is not flushed",
-        )
+        owner = self._owners.get(asid)
+        require(owner is None, SevStatus.ASID_OWNED, f"asid {asid} belongs to guest {owner}")
+
+    def assign(self, asid: int, handle: int) -> None:
+        """Give it to a guest (ACTIVATE). Raises as ``check``, and DFFLUSH_REQUIRED."""
+        self.check(asid)
+        clean = asid not in self._dirty
+        require(clean, SevStatus.DFFLUSH_REQUIRED, f"asid {asid} was in use, and its data is not flushed")
         self._owners[asid] = handle
 
-    def release(self, asid: int) -> None:
-        """Take it from its guest."""
+    def release(self, asid: int, *, used: bool) -> None:
+        """Take it from its guest; one that ran leaves data behind."""
         del self._owners[asid]
-        self._dirty.add(asid)
+        if used:
+            self._dirty.add(asid)
 
     def flush(self) -> None:
         """Make those in no use clean (DF_FLUSH)."""

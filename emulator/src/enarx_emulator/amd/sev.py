@@ -39,6 +39,7 @@ SESSION: Final = Layout(
     },
 )
 PACKET: Final = Layout("packet header", 52, {"flags": range(4), "iv": range(4, 20), "mac": range(20, 52)})
+_POLICY_BITS: Final = 0x3F
 _SECRET, _MEASURE = b"\x01", b"\x04"
 """Contexts of the two authentication codes."""
 _CERTIFICATE_BYTES: Final = 2084
@@ -82,7 +83,7 @@ class SevGuest:
     @property
     def flags(self) -> GuestPolicy:
         """The low half of POLICY."""
-        return GuestPolicy(int.from_bytes(self.policy[:2], "little") & 0x3F)
+        return GuestPolicy(int.from_bytes(self.policy[:2], "little") & _POLICY_BITS)
 
 
 class SevFirmware:
@@ -209,11 +210,6 @@ class SevFirmware:
         vek = self._random(16) if share == 0 else self._shared_key(share, policy)
         flags = int.from_bytes(policy[:2], "little")
         require(
-            (policy[2], policy[3]) <= self.api,
-            SevStatus.POLICY_FAILURE,
-            f"policy wants api {policy[2]}.{policy[3]}, this is {self.api[0]}.{self.api[1]}",
-        )
-        require(
             self.es or not flags & GuestPolicy.ES, SevStatus.UNSUPPORTED, "SEV-ES was not enabled at INIT"
         )
         handle = next((one for one in range(1, MAX_GUESTS + 1) if one not in self._guests), None)
@@ -226,6 +222,7 @@ class SevFirmware:
     def activate(self, handle: int, asid: int) -> None:
         """ACTIVATE: give the guest the identifier under which its memory is encrypted."""
         guest = self._guest(handle)
+        self._asids.check(asid)
         require(guest.asid is None, SevStatus.ACTIVE, f"guest {handle} has asid {guest.asid}")
         self._asids.assign(asid, handle)
         guest.asid = asid
@@ -234,7 +231,7 @@ class SevFirmware:
         """DEACTIVATE: take it away."""
         guest = self._active(handle)
         assert guest.asid is not None  # noqa: S101 -- it is active
-        self._asids.release(guest.asid)
+        self._asids.release(guest.asid, used=guest.state is GuestState.RUNNING)
         guest.asid = None
 
     def decommission(self, handle: int) -> None:
@@ -408,6 +405,13 @@ class SevFirmware:
         unwrapped = _aes_ctr(kek, fields["wrap_iv"], fields["wrap_tk"])
         keys = SessionKeys(tek=unwrapped[:16], tik=unwrapped[16:])
         _authentic("policy", _mac(keys.tik, policy), fields["policy_mac"])
+        require(
+            (policy[2], policy[3]) <= self.api,
+            SevStatus.POLICY_FAILURE,
+            f"policy wants api {policy[2]}.{policy[3]}, this is {self.api[0]}.{self.api[1]}",
+        )
+        reserved = int.from_bytes(policy[:2], "little") & ~_POLICY_BITS
+        require(not reserved, SevStatus.POLICY_FAILURE, f"policy has the reserved bits {reserved:#x}")
         return keys
 
 

@@ -220,6 +220,7 @@ class SnpFirmware:
     def activate(self, handle: int, asid: int) -> None:
         """SNP_ACTIVATE: give the guest the identifier under which its memory is encrypted."""
         guest = self._guest(handle, GuestState.LAUNCH, GuestState.RUNNING)
+        self._asids.check(asid)
         require(guest.asid is None, SevStatus.ACTIVE, f"guest {handle} has asid {guest.asid}")
         self._asids.assign(asid, handle)
         guest.asid = asid
@@ -296,7 +297,7 @@ class SnpFirmware:
         """SNP_DECOMMISSION: forget the guest and its keys."""
         guest = self._guest(handle)
         if guest.asid is not None:
-            self._asids.release(guest.asid)
+            self._asids.release(guest.asid, used=guest.state is GuestState.RUNNING)
         del self._guests[handle]
 
     def dbg_decrypt(self, handle: int, gpa: int) -> bytes:
