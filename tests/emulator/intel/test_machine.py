@@ -202,6 +202,15 @@ def test_a_launch_that_fails_leaves_nothing(kind: str) -> None:
     assert intel.launch(machine)
 
 
+def test_an_enclave_that_is_refused_at_its_start_leaves_no_pages() -> None:
+    machine = intel.machine("sgx")
+    intel.launch(machine)
+    free = machine._platform.cpu.free_pages  # type: ignore[attr-defined]
+    with pytest.raises(SgxError):
+        intel.launch(machine, sigstruct=bytes(1808))
+    assert machine._platform.cpu.free_pages == free  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments"),
     [

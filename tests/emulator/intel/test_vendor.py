@@ -167,6 +167,18 @@ def test_what_is_revoked_stays_so() -> None:
     assert leaf.serial not in parse_revocation_list(other.root_crl(intel.NOW)).revoked
 
 
+def test_revocations_and_recoveries_add_up() -> None:
+    vendor = intel.vendor()
+    vendor.revoke(5)
+    vendor.recover(Recovery(number=0, at=AT, fmspc=MODEL.fmspc, cpu_svn=higher(MODEL.cpu_svn)))
+    vendor.revoke(7)
+    vendor.revoke(5)
+    vendor.recover(Recovery(number=0, at=AT, enclave="QE", isv_svn=20))
+    assert {5, 7} <= parse_revocation_list(vendor.pck_crl(intel.NOW, multi_package=True)).revoked
+    assert vendor.newest_number == FIRST_NUMBER + 2
+    assert len(vendor.evaluation_dates()) == 2
+
+
 def test_collateral_expires() -> None:
     vendor, _, raw, _ = running()
     collateral = vendor.collateral("TDX", MODEL, intel.NOW)
