@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from enarx import __version__
+from enarx.api.directory_tree import read_tree as copy_directory
 from enarx.host import directories
 from enarx.host.code_store import CodeStore
 from enarx.host.keep_process import KeepProcess
@@ -173,9 +174,7 @@ class _Run:
         limits = self._request.limits
         delivered = []
         for it in self._request.directories:
-            tree = directories.read_tree(
-                it.host_path, max_bytes=limits.storage_bytes, max_entries=limits.files
-            )
+            tree = copy_directory(it.host_path, max_bytes=limits.storage_bytes, max_entries=limits.files)
             self._sent[it.guest_path] = tree
             delivered.append(
                 Directory(

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from enarx.host.directories import Changes, leads_out, read_tree, write_changes
+from enarx.api.directory_tree import read_tree
+from enarx.host.directories import Changes, leads_out, write_changes
 from enarx.tcb.errors import EnarxError
 from enarx.tcb.workload import Entry, EntryKind, Tree
 
