@@ -142,7 +142,7 @@ def test_certificates_have_the_extensions_of_real_ones(sample: Sample) -> None:
 
 
 @pytest.mark.evidence
-@pytest.mark.parametrize("sample", REAL[:1], ids=lambda sample: sample.id)
+@pytest.mark.parametrize("sample", REAL, ids=lambda sample: sample.id)
 def test_inspect_shows_an_emulated_report_and_a_real_one_alike(
     sample: Sample, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
