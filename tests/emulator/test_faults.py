@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
+from enarx_emulator import hardware
 from enarx_emulator.__main__ import main
 from enarx_emulator.errors import EmulatorError
 from enarx_emulator.faults import check_faults, registry
@@ -85,3 +87,16 @@ def test_without_arguments_it_shows_what_there_is(capsys: pytest.CaptureFixture[
     assert main([]) == 2
     assert "EMULATED" in capsys.readouterr().err
     assert main(["--version"]) == 0
+
+
+@pytest.mark.parametrize("command", ["start", "evidence"])
+def test_nothing_is_emulated_beside_real_hardware(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hardware, "DEVICES", ("dev/null",))
+    arguments = [command, "snp", "--state", str(tmp_path / "state")]
+    if command == "evidence":
+        arguments += ["--image", "/dev/null", "--report-data", "00" * 64, "--out", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    assert "this machine has a real TEE: /dev/null" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

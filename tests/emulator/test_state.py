@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,3 +91,36 @@ def test_processes_that_make_at_once_agree(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         made = pool.starmap(_make, [(tmp_path / "state", mark) for mark in marks])
     assert len(set(made)) == 1
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from enarx_emulator.state import Directory
+directory = Directory(Path(sys.argv[1]))
+print("up", flush=True)
+while True:
+    for letter in b"ab":
+        directory.put("value", bytes([letter]) * 200000)
+"""
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_a_whole_value(tmp_path: Path) -> None:
+    for _ in range(5):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path / "state")], stdout=subprocess.PIPE
+        )
+        with writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"up\n"
+            while Directory(tmp_path / "state").get("value") is None:
+                time.sleep(0.001)
+            writer.kill()
+        directory = Directory(tmp_path / "state")
+        assert directory.get("value") in (b"a" * 200000, b"b" * 200000)
+        assert directory.names() == ["value"]
+        with directory.owned():
+            directory.put("value", b"c")
+        names = {path.name for path in (tmp_path / "state").iterdir()}
+        assert names == {"value", ".owner"}
+        (tmp_path / "state/value").unlink()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -418,3 +419,30 @@ def test_a_platform_starts_quickly(start: Start, tmp_path: Path) -> None:
     began = time.monotonic()
     start(tmp_path / "other")
     assert time.monotonic() - began < 10
+
+
+def test_hosts_and_guests_at_once_get_their_own_answers(
+    platform: Platform, home: Path, tmp_path: Path
+) -> None:
+    body = f"""
+while channel.recv(1):
+    channel.sendall(port.read('coco/{GUID}') + str(len(port.list('coco'))).encode())
+"""
+    image, argv = image_of(tmp_path, body)
+
+    def host(number: int) -> list[bytes]:
+        with Platform(home) as own:
+            guest = launch(own, image)
+            with run(own, guest, argv) as channel:
+                answers = []
+                for _ in range(20):
+                    channel.sendall(b"x")
+                    answers.append(channel.recv(100))
+                    assert own.command("measure", guest=guest)["measurement"]
+            assert own.command("wait", guest=guest) == {"code": 0}
+            own.command("stop", guest=guest)
+            return answers
+
+    with ThreadPoolExecutor(8) as pool:
+        for answers in pool.map(host, range(8)):
+            assert answers == [SECRET + b"1"] * 20

@@ -18,6 +18,7 @@ from typing import Final
 from enarx.tcb.errors import Malformed, Unavailable
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_DRAFT: Final = re.compile(r"\.[A-Za-z0-9][A-Za-z0-9._-]*\.[0-9]+")
 _LOCK: Final = ".lock"
 _OWNER: Final = ".owner"
 
@@ -80,6 +81,7 @@ class Directory:
     def owned(self) -> Iterator[None]:
         """Be the only process that owns the directory. Raises ``Unavailable`` when another one does."""
         with self._locked(_OWNER, wait=False):
+            self._remove_drafts()
             yield
 
     @contextmanager
@@ -95,6 +97,12 @@ class Directory:
             yield
         finally:
             os.close(descriptor)  # the lock goes with the last descriptor, also when the process is killed
+
+    def _remove_drafts(self) -> None:
+        """Remove what processes were writing when they were killed."""
+        for entry in os.scandir(self.path):
+            if entry.is_file(follow_symlinks=False) and _DRAFT.fullmatch(entry.name):
+                os.unlink(entry)
 
     def _sync(self) -> None:
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
