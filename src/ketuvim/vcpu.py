@@ -60,6 +60,16 @@ KICK: Final = signal.SIGRTMAX - 1
 _EHWPOISON: Final = 133
 
 
+class _Thread(threading.local):
+    """This thread, as an object: numbers of threads are used again, and what one blocked the next has not."""
+
+    def __init__(self) -> None:
+        self.token = object()
+
+
+_thread: Final = _Thread()
+
+
 class VirtualCpu(CpuState):
     """One processor of a machine; ``VirtualMachine.create_vcpu`` makes it.
 
@@ -78,7 +88,7 @@ class VirtualCpu(CpuState):
         self._lock = threading.RLock()  # a signal handler may call ``stop`` in the midst of a call
         self._idle = threading.Condition(self._lock)
         self._running: int | None = None
-        self._masked_in: int | None = None
+        self._masked_in: object = None
         self._stopping = False
         self._closing = False
         self._pending: Exit | None = None
@@ -121,10 +131,9 @@ class VirtualCpu(CpuState):
         """
         with self._lock:
             self._check()
-            me = threading.get_ident()
-            if self._masked_in != me:
-                self._take_over(me)
-            self._running = me
+            if self._masked_in is not _thread.token:
+                self._take_over()
+            self._running = threading.get_ident()
         try:
             return self._run()
         finally:
@@ -350,12 +359,12 @@ class VirtualCpu(CpuState):
             where = IO.unpack_from(self._page, s.RUN_EXIT)[4]
         self._page[where : where + len(data)] = data
 
-    def _take_over(self, thread: int) -> None:
+    def _take_over(self) -> None:
         """Block the signal in this thread, and let KVM unblock it while the guest runs."""
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (KICK,))
         mask = sum(1 << (number - 1) for number in blocked if number != KICK)
         self._descriptor.ioctl(n.SET_SIGNAL_MASK, bytearray(s.SIGNAL_MASK.pack(s.U64.size, mask)))
-        self._masked_in = thread
+        self._masked_in = _thread.token
 
     def _interrupt(self) -> None:
         """Ask for the end of the run, under the lock."""

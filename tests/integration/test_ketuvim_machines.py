@@ -429,6 +429,27 @@ print("over")
     assert (done.returncode, done.stdout, done.stderr) == (0, "over\n", "")
 
 
+def test_a_thread_with_the_number_of_a_former_one_is_stopped_too() -> None:
+    """In a process of its own: what is blocked in the main thread, later threads inherit."""
+    program = """
+import threading
+from ketuvim import Interrupted, Kvm, VcpuThread, VirtualCpu, boot
+machine = boot(Kvm.open(), bytes.fromhex("ebfe"))
+numbers = set()
+def work(vcpu):
+    numbers.add(threading.get_ident())
+    return vcpu.run()
+for _ in range(300):
+    thread = VcpuThread(machine.vcpu, work)
+    machine.vcpu.stop()
+    assert thread.result(20) == Interrupted()
+    thread.stop()
+print("reused" if len(numbers) < 300 else "never reused")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "reused\n", "")
+
+
 def test_a_forked_child_leaves_its_parents_guests_alone() -> None:
     program = """
 import os, threading, time

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from ketuvim import _numbers, _structs, capabilities
+from ketuvim import _numbers, _structs, capabilities, exits
 from ketuvim._ioctl import Request
 
 SIZES: Final = {
@@ -64,6 +64,17 @@ OFFSETS: Final = {
     ("kvm_run", "exit_reason"): _structs.RUN_REASON,
     ("kvm_run", "flags"): _structs.RUN_FLAGS,
     ("kvm_run", "io"): _structs.RUN_EXIT,
+    ("kvm_run", "io.data_offset"): _structs.RUN_EXIT + 8,
+    ("kvm_run", "mmio.data"): exits.MMIO_DATA,
+    ("kvm_run", "mmio.is_write"): _structs.RUN_EXIT + exits.MMIO.size - 1,
+    ("kvm_run", "hypercall.ret"): exits.HYPERCALL_RESULT,
+    ("kvm_run", "hypercall.longmode"): exits.HYPERCALL_RESULT + 8,
+    ("kvm_run", "msr.data"): exits.MSR_DATA,
+    ("kvm_run", "msr.index"): exits.MSR_DATA - 4,
+    ("kvm_run", "internal.data"): _structs.RUN_EXIT + 8,
+    ("kvm_run", "system_event.data"): _structs.RUN_EXIT + 8,
+    ("kvm_run", "debug.arch.pc"): _structs.RUN_EXIT + 8,
+    ("kvm_run", "memory_fault.gpa"): _structs.RUN_EXIT + 8,
     ("kvm_run", "kvm_valid_regs"): _structs.RUN_SYNC,
     ("kvm_run", "s"): _structs.RUN_SYNC_REGS,
     ("kvm_sev_snp_launch_finish", "host_data"): 19,
