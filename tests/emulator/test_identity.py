@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificate
 
 from enarx.tcb.errors import Malformed
 from enarx.tcb.wire import Value, decode, encode
@@ -104,3 +106,19 @@ def test_a_key_is_kept_when_it_is_made() -> None:
     made.machine.command("info", {})
     made.keep()
     assert store.get(MACHINE) != before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_machine_says_the_same_things_of_itself(kind: str) -> None:
+    info = identity(Memory(), kind).machine.command("info", {})
+    assert (info["kind"], info["emulated"]) == (kind, True)
+    assert "EMULATED" in str(info["firmware"])
+    assert isinstance(info["product"], str)
+    assert isinstance(info["platform_id"], bytes)
+    assert isinstance(info["tcb"], dict)
+    assert isinstance(info["roots"], list)
+    roots = [root for root in info["roots"] if isinstance(root, bytes)]
+    assert len(roots) == len(info["roots"]) == (0 if kind == "pef" else 1)
+    for root in roots:
+        certificate = load_pem_x509_certificate(root).public_bytes(Encoding.DER)
+        assert b"EMULATED" in certificate  # in its names, or beside them where a verifier demands AMD's names

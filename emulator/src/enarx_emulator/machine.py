@@ -44,7 +44,12 @@ class Machine(Protocol):
         """Which of ``kinds.KINDS``."""
 
     def command(self, name: str, arguments: Mapping[str, object]) -> Mapping[str, Value]:
-        """Run one of the host's firmware commands. Raises ``FirmwareError``, ``Malformed`` for wrong arguments."""
+        """Run one of the host's firmware commands. Raises ``FirmwareError``, ``Malformed`` for wrong arguments.
+
+        Every machine has ``info`` (kind, product, emulated, platform_id, roots in PEM, tcb, firmware, and what its
+        vendor adds), ``launch`` (an image, and what the TEE needs beside; gives guest and measurement) and ``stop``.
+        Those that are attested before a guest runs (SEV, SEV-ES, PEF) have ``measure``, ``secret`` and ``finish``.
+        """
 
     def guest(self, handle: int) -> Guest:
         """Give a launched guest. Raises ``FirmwareError`` unless its launch is finished."""

@@ -83,12 +83,17 @@ class SevMachine:
 
     def _info(self) -> Mapping[str, Value]:
         fuses = self._chip.fuses
+        major, minor = self.firmware.api
         return {
             "kind": self.kind,
             "product": fuses.product.line.value,
+            "emulated": True,
+            "platform_id": self.firmware.get_id(),
+            "tcb": {"build": self.firmware.build},
+            "firmware": f"EMULATED {major}.{minor}.{self.firmware.build}",
             "chip_id": self.firmware.get_id(),
-            "api_major": self.firmware.api[0],
-            "api_minor": self.firmware.api[1],
+            "api_major": major,
+            "api_minor": minor,
             "build": self.firmware.build,
             "platform_chain": self.platform_chain(),
             "roots": [self._vendor.root_pem(fuses.product.line)],

@@ -89,9 +89,13 @@ class SnpMachine:
         return {
             "kind": self.kind,
             "product": fuses.product.line.value,
+            "emulated": True,
+            "platform_id": fuses.chip_id,
             "hwid": fuses.hwid,
             "chip_id": fuses.chip_id,
             "roots": [self._vendor.root_pem(fuses.product.line)],
+            "tcb": dict(self._chip.reported.components()),
+            "firmware": "EMULATED {api_major}.{api_minor}.{build_id}".format_map(status),
             **{name: status[name] for name in shown},
         }
 
