@@ -27,3 +27,13 @@ def read_object(data: bytes, name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise MalformedEvidence(f"{name}: not a JSON object")
     return found
+
+
+def octets(value: object, name: str) -> bytes:
+    """Read a value that is bytes in hex. Raises ``MalformedEvidence``, which never shows it."""
+    try:
+        if isinstance(value, str) and value.isalnum():
+            return bytes.fromhex(value)
+    except ValueError:
+        pass
+    raise MalformedEvidence(f"{name} is not hex")

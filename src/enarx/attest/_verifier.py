@@ -20,7 +20,7 @@ from enarx.attest.policy import AuthenticityOnly, Policy
 from enarx.attest.tee import Context, TeeVerifier
 
 if TYPE_CHECKING:
-    from enarx.attest.sev import LaunchSession
+    from enarx.attest.launch import PreBoot
 
 MAX_EVIDENCE_BYTES: Final = 1024 * 1024
 """Quotes have 1 to 12 KiB; evidence with event logs a few hundred."""
@@ -66,7 +66,7 @@ class Verifier:
         collateral: Collateral,
         binding: bytes | AnyBinding,
         now: datetime,
-        launch: LaunchSession | None = None,
+        launch: PreBoot | None = None,
     ) -> Claims:
         """Give what ``evidence`` proves at ``now``.
 
@@ -77,7 +77,7 @@ class Verifier:
         4. Compare report data with ``binding``: every byte, in constant time.
         5. Appraise by the policy.
 
-        ``launch``: the owner's session of SEV and SEV-ES, without which their evidence is refused.
+        ``launch``: what the owner of the guest kept, without which evidence of SEV, SEV-ES and PEF is refused.
 
         Raises ``Malformed`` (1, 2), ``EvidenceRejected`` (3, 4), ``CollateralMissing`` (3), ``PolicyDenied``
         (5).

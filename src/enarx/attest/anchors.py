@@ -28,6 +28,7 @@ class Vendor(Enum):
     AZURE_VTPM = "azure-vtpm"
     GOOGLE_TPM = "google-tpm"
     ARM_CCA = "arm-cca"
+    IBM = "ibm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,15 @@ _SEV: Final = {
     "sev.session.policy": "the session authenticates the policy of the guest",
     "sev.api": "the firmware has the API that the policy asks for",
     "sev.measure": "the measurement is the MAC of an expected digest under the key of the session",
+    "sev.session.measure": "the secret of the session was packed for this very launch",
+}
+_PEF: Final = {
+    "pef.session": "the secret and the digests that were sealed were given",
+    "pef.machine": "the machine for which they were sealed is one that the caller named",
+}
+_PRE_BOOT: Final = {
+    "launch.secret": "the secret that the launch was given is known, where a proof is to be judged",
+    "launch.proof": "report data are proved by the secret that this launch alone was given",
 }
 _DCAP: Final = {
     "dcap.vendor_id": "the quoting enclave is Intel's by its vendor id",
@@ -188,6 +197,7 @@ _ANY: Final = {
 CHECKS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
         "Every kind of evidence": _ANY,
+        "Kinds that attest before boot": _PRE_BOOT,
         "AMD SEV and SEV-ES": _SEV,
         "AMD SEV-SNP": _SNP,
         "Intel SGX and TDX": _DCAP,
@@ -196,6 +206,7 @@ CHECKS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "AWS Nitro Enclaves": _NITRO,
         "TPM 2.0": _TPM,
         "Arm CCA": _CCA,
+        "IBM PEF": _PEF,
         "Azure": _AZURE,
     }
 )

@@ -10,6 +10,7 @@ from enarx.attest.azure import VERIFIER as AZURE
 from enarx.attest.cca import VERIFIER as CCA
 from enarx.attest.errors import PolicyError
 from enarx.attest.nitro import VERIFIER as NITRO
+from enarx.attest.pef import VERIFIER as PEF
 from enarx.attest.sev import VERIFIER as SEV
 from enarx.attest.sgx import VERIFIER as SGX
 from enarx.attest.snp import VERIFIER as SNP
@@ -17,7 +18,7 @@ from enarx.attest.tdx import VERIFIER as TDX
 from enarx.attest.tee import TeeVerifier
 from enarx.attest.tpm import VERIFIER as TPM
 
-_VERIFIERS: Final[tuple[TeeVerifier, ...]] = (SNP, SEV, SGX, TDX, NITRO, TPM, AZURE, CCA)
+_VERIFIERS: Final[tuple[TeeVerifier, ...]] = (SNP, SEV, SGX, TDX, NITRO, TPM, AZURE, CCA, PEF)
 
 BUILTIN: Final[Mapping[str, TeeVerifier]] = {verifier.name: verifier for verifier in _VERIFIERS}
 """By name."""

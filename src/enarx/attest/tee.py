@@ -24,8 +24,8 @@ from enarx.attest.x509 import (
 )
 
 if TYPE_CHECKING:
+    from enarx.attest.launch import PreBoot
     from enarx.attest.policy import TeeRules
-    from enarx.attest.sev import LaunchSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +38,8 @@ class Context:
     """Aware. Certificates, lists and documents are judged at this time."""
     cache: Cache
     ledger: Ledger
-    launch: LaunchSession | None = None
-    """What only who prepared the launch knows: SEV and SEV-ES cannot be judged without it, others ignore it."""
+    launch: PreBoot | None = None
+    """What only who prepared the launch knows: SEV, SEV-ES and PEF cannot be judged without it, others ignore it."""
 
     def certificate(self, der: bytes) -> Certificate:
         """As ``x509.parse_certificate``, from memory if it was read before; those of the roots were."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from enarx.attest import AnyBinding, Cache, Verifier
-from enarx.attest.sev import parse_session
+from enarx.attest.launch import parse_launch
 from enarx.cli._exit import ExitCode
 from enarx.cli._files import load_anchors, load_collateral, read
 from enarx.cli._main import SETTINGS, json_option
@@ -91,7 +91,7 @@ def try_(
     tees = enabled(())
     verifier = Verifier(tees=tees, anchors=load_anchors(roots), policy=load_policy(file, tees), cache=Cache())
     collateral, when = load_collateral(collateral_paths), at or datetime.now(UTC)
-    launch = parse_session(read(session_path)) if session_path else None
+    launch = parse_launch(read(session_path)) if session_path else None
     verdicts = [
         judge(str(one), read(one), verifier, collateral, when, AnyBinding(), launch) for one in evidence
     ]

@@ -27,9 +27,10 @@ from enarx.attest import (
 )
 from enarx.attest._verifier import recognise
 from enarx.attest.ear import SigningKey
+from enarx.attest.launch import PreBoot, parse_launch
 from enarx.attest.registry import BUILTIN, select
 from enarx.attest.results import checks_document, claims_document
-from enarx.attest.sev import LaunchSession, parse_session
+from enarx.attest.sev import LaunchSession
 from enarx.attest.tee import TeeVerifier
 from enarx.cli._ear import Form, Token, load_signing_key, token_of
 from enarx.cli._exit import ExitCode
@@ -99,11 +100,12 @@ root_option = click.option(
     help="Trust this root too: a certificate or public key; repeatable.",
 )
 session_option = click.option(
+    "--launch-session",
     "--sev-session",
     "session_path",
     type=click.Path(path_type=Path),
     metavar="F",
-    help="How you launched the guest: needed for evidence of SEV and SEV-ES (docs/spec/sev-evidence.md).",
+    help="How you launched the guest: needed for SEV, SEV-ES and PEF (docs/spec/sev-evidence.md, pef-evidence.md).",
 )
 
 
@@ -145,7 +147,7 @@ def judge(
     collateral: Collateral,
     at: datetime,
     binding: bytes | AnyBinding,
-    launch: LaunchSession | None = None,
+    launch: PreBoot | None = None,
 ) -> Verdict:
     """Verify one piece of evidence and put the outcome into words."""
     try:
@@ -221,7 +223,7 @@ HELP: Final = """Judge evidence: whether it is genuine, bound to your challenge,
 Works offline: certificates, revocation lists and other collateral are given with --collateral. Without
 --policy nothing is appraised, and the exit code is 1 unless --authenticity-only says that this is meant. With
 a policy the evidence must be bound to your challenge: --report-data says what that is; "any" leaves it out.
-Evidence of SEV is bound to the session that you name with --sev-session.
+Evidence of SEV is bound to the session that you name with --launch-session, unless a proof comes along with it.
 
 Several files are several pieces of evidence when each is one by itself. Otherwise they are the files of one: a
 quote with its event log and certificates, or quote, signature and PCRs of a TPM, recognised by their content.
@@ -320,8 +322,8 @@ def verify(
     policy = load_policy(policy_path, chosen) if policy_path else AuthenticityOnly()
     verifier = Verifier(tees=chosen, anchors=load_anchors(roots), policy=policy, cache=Cache())
     collateral = load_collateral(collateral_paths)
-    launch = parse_session(read(session_path)) if session_path else None
-    if binding is None and launch is not None:
+    launch = parse_launch(read(session_path)) if session_path else None
+    if binding is None and isinstance(launch, LaunchSession):
         binding = launch.binding
     when, bound = at or datetime.now(UTC), ANY if binding is None else binding
     pieces = _pieces(files, chosen)

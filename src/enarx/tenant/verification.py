@@ -19,6 +19,7 @@ from enarx.attest import (
     registry,
 )
 from enarx.attest.claims import Tee
+from enarx.attest.launch import PreBoot
 from enarx.tcb.binding import Binding
 from enarx.tenant.image import MEASURED, reference_measurement
 
@@ -65,15 +66,28 @@ class Trust:
         text = default_policy(image, other_roots=bool(roots), tees=sections)
         return cls(policy_text=text, roots=roots or {})
 
-    def judge(self, evidence: bytes, collateral: Collateral, binding: Binding, *, now: datetime) -> Claims:
-        """Verify and appraise. Raises the errors of ``Verifier.verify``: nothing else ever accepts."""
+    def judge(
+        self,
+        evidence: bytes,
+        collateral: Collateral,
+        binding: Binding,
+        *,
+        now: datetime,
+        launch: PreBoot | None = None,
+    ) -> Claims:
+        """Verify and appraise; ``launch`` is that of a TEE that attests before boot.
+
+        Raises the errors of ``Verifier.verify``: nothing else ever accepts.
+        """
         verifier = Verifier(
             tees=registry.select(self.tees or registry.BUILTIN),
             anchors=self.anchors,
             policy=self.policy,
             cache=self.cache,
         )
-        return verifier.verify(evidence, collateral=collateral, binding=binding.report_data(), now=now)
+        return verifier.verify(
+            evidence, collateral=collateral, binding=binding.report_data(), now=now, launch=launch
+        )
 
 
 def summary(claims: Claims) -> dict[str, str]:

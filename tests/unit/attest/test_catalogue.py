@@ -13,7 +13,7 @@ from enarx.attest.catalogue import CHECKS, NAMES
 
 SOURCE = Path(__file__).parents[3] / "src" / "enarx" / "attest"
 CALLS = {"require", "equal", "note", "missing", "judge"}
-TEES = ("snp", "sev", "dcap", "sgx", "tdx", "nitro", "tpm", "cca", "azure", "binding")
+TEES = ("snp", "sev", "dcap", "sgx", "tdx", "nitro", "tpm", "cca", "azure", "binding", "launch", "pef")
 NAME = re.compile(rf"({'|'.join(TEES)})(\.[a-z0-9_]+)+")
 FILES = [path for path in sorted(SOURCE.rglob("*.py")) if path.name != "catalogue.py"]
 

@@ -5,6 +5,8 @@ ultravisor gives out the secrets only inside the virtual machine that has those 
 Digests.of: measure a virtual machine
 build_esm_blob: seal its digests and secrets for machines by their public keys
 parse_esm_blob, parse_digests: what is in a blob
+SealedLaunch: digests and a secret in a blob for one machine, as its owner keeps them
+VERIFIER: proofs of that secret, as one of the kinds of evidence of ``Verifier``
 """
 
 from enarx.attest.pef._esm import (
@@ -19,16 +21,26 @@ from enarx.attest.pef._esm import (
     parse_digests,
     parse_esm_blob,
 )
+from enarx.attest.pef._launch import SealedLaunch, parse_sealed, write_sealed
+from enarx.attest.pef._policy import PefRules
+from enarx.attest.pef._tee import VERIFIER
+from enarx.attest.pef._verify import PefDetail
 
 __all__ = [
     "OAEP",
     "OWNER",
     "RTAS",
+    "VERIFIER",
     "Digests",
     "EsmBlob",
     "Lockbox",
+    "PefDetail",
+    "PefRules",
     "Sealed",
+    "SealedLaunch",
     "build_esm_blob",
     "parse_digests",
     "parse_esm_blob",
+    "parse_sealed",
+    "write_sealed",
 ]

@@ -189,13 +189,19 @@ def build_esm_blob(
     return build_fdt(Node(properties={"compatible": b"ibm,esm\0"}, children=parts))
 
 
-def _boxed(key: bytes, comment: str, pem: bytes) -> Node:
+def load_machine_key(pem: bytes) -> rsa.RSAPublicKey:
+    """Read a machine's public key. Raises ``MalformedEvidence``."""
     try:
         public = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
         raise MalformedEvidence("machine key is not a public key in PEM") from None
     if not isinstance(public, rsa.RSAPublicKey) or public.key_size < MIN_KEY_BITS:
         raise MalformedEvidence(f"machine key is not RSA of at least {MIN_KEY_BITS} bits")
+    return public
+
+
+def _boxed(key: bytes, comment: str, pem: bytes) -> Node:
+    public = load_machine_key(pem)
     fingerprint = Node(properties={"hash": sha256(pem).digest(), "algorithm": b"SHA256\0"})
     properties = {
         "encrypted-symkey": public.encrypt(key, OAEP),

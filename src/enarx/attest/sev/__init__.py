@@ -5,7 +5,7 @@ parse_chain, verify_chain: the platform's certificates, up to a pinned root of A
 GuestPolicy, STRICT, pack_policy, SessionKeys, prepare_session, owner_certificate: what LAUNCH_START takes
 parse_launch_measure, LaunchMeasure.check: what LAUNCH_MEASURE gives
 build_secret_table, pack_secret: what LAUNCH_SECRET takes
-LaunchSession, pack_evidence, VERIFIER: all of it at once, as one of the kinds of evidence of ``Verifier``
+LaunchSession, pack_evidence, pack_proven, VERIFIER: all of it at once, as one of the kinds of evidence of ``Verifier``
 """
 
 from enarx.attest.sev._certs import AmdCertificate, SevCertificate, parse_amd_certificate, parse_certificate
@@ -14,6 +14,7 @@ from enarx.attest.sev._encode import owner_certificate
 from enarx.attest.sev._evidence import MEDIA_TYPE, LaunchEvidence, pack_evidence, parse_evidence
 from enarx.attest.sev._launch import LaunchSession, parse_session, write_session
 from enarx.attest.sev._policy import SevPolicyRules, SevRules
+from enarx.attest.sev._proven import pack_proven
 from enarx.attest.sev._secret_table import build_secret_table, parse_secret_table
 from enarx.attest.sev._session import (
     STRICT,
@@ -54,6 +55,7 @@ __all__ = [
     "owner_certificate",
     "pack_evidence",
     "pack_policy",
+    "pack_proven",
     "pack_secret",
     "parse_amd_certificate",
     "parse_certificate",

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from enarx.attest._cose import decode
 from enarx.attest.errors import MalformedEvidence
+from enarx.attest.launch_proof import LaunchProof
 from enarx.attest.sev._certs import (
     CERTIFICATE_BYTES,
     AmdCertificate,
@@ -59,6 +60,8 @@ class LaunchEvidence:
     policy: bytes
     """POLICY, 4 bytes little endian, as the guest was launched."""
     measure: LaunchMeasure
+    proof: LaunchProof | None = None
+    """Of the secret that the guest was given afterwards, where one came along."""
 
     @property
     def flags(self) -> PolicyBits:
@@ -90,6 +93,7 @@ class LaunchEvidence:
             "policy.api": _dotted(self.policy_api),
             "measure": self.measure.measure,
             "mnonce": self.measure.nonce,
+            **(self.proof.fields() if self.proof else {}),
         }
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from enarx.attest.sev._session import DIGEST_BYTES, KEY_BYTES
+from enarx.attest._json import octets, read_object
+from enarx.attest.launch_proof import SECRET_BYTES
+from enarx.attest.sev._session import DIGEST_BYTES, KEY_BYTES, VerifiedLaunch
 from enarx.tcb.errors import Malformed
 
 SESSION_BYTES: Final = 128
@@ -36,17 +38,25 @@ class LaunchSession:
     """The launch digests (32 bytes) that the owner is prepared to see, as ``enarx measure sev`` gives them."""
     owner: bytes | None = None
     """SubjectPublicKeyInfo of the OCA, where the platform must have an owner who is known."""
+    measure: bytes | None = None
+    """MEASURE (32 bytes) of the one launch for which ``secret`` was packed."""
+    secret: bytes | None = field(default=None, repr=False)
+    """What that launch was given (32 bytes), by which its guest answers challenges later."""
 
     def __post_init__(self) -> None:
+        if (self.measure is None) != (self.secret is None):
+            raise Malformed("sev session: measure and secret belong together")
         lengths = (
-            ("tik", len(self.tik), KEY_BYTES),
-            ("session", len(self.session), SESSION_BYTES),
-            ("pdh_sha256", len(self.pdh_sha256), 32),
-            *(("digests", len(digest), DIGEST_BYTES) for digest in self.digests),
+            ("tik", self.tik, KEY_BYTES),
+            ("session", self.session, SESSION_BYTES),
+            ("pdh_sha256", self.pdh_sha256, 32),
+            *(("digests", digest, DIGEST_BYTES) for digest in self.digests),
+            ("measure", self.measure, DIGEST_BYTES),
+            ("secret", self.secret, SECRET_BYTES),
         )
-        for name, found, expected in lengths:
-            if found != expected:
-                raise Malformed(f"sev session: {name} has {found} bytes, expected {expected}")
+        for name, value, expected in lengths:
+            if value is not None and len(value) != expected:
+                raise Malformed(f"sev session: {name} has {len(value)} bytes, expected {expected}")
         if not 0 < len(self.digests) <= MAX_DIGESTS:
             raise Malformed(f"sev session: {len(self.digests)} digests, expected 1 to {MAX_DIGESTS}")
 
@@ -58,31 +68,34 @@ class LaunchSession:
         spki = pdh.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return cls(tik=tik, session=session, pdh_sha256=hashlib.sha256(spki).digest(), digests=digests)
 
+    def released(self, launch: VerifiedLaunch, secret: bytes) -> Self:
+        """Remember the ``secret`` that was packed for ``launch``, the only one that gets any. Raises ``Malformed``."""
+        if self.secret is not None:
+            raise Malformed("sev session: its secret was given to a launch already")
+        return replace(self, measure=launch.measure, secret=secret)
+
     @property
     def binding(self) -> bytes:
-        """What evidence of this launch is bound to: SHA-512 of the session buffer, 64 bytes."""
+        """What evidence of this launch is bound to without a proof: SHA-512 of the session buffer, 64 bytes."""
         return hashlib.sha512(self.session).digest()
 
 
 _KEYS: Final = frozenset({"tik", "session", "pdh_sha256", "digests"})
+_OPTIONAL: Final = frozenset({"owner", "measure", "secret"})
 
 
 def parse_session(data: bytes) -> LaunchSession:
     """Read a session from JSON (docs/spec/sev-evidence.md). Raises ``Malformed``, which never shows a value."""
-    try:
-        found = json.loads(data, object_pairs_hook=_unique)
-    except (ValueError, RecursionError):
-        raise Malformed("sev session: not JSON") from None
-    if not isinstance(found, dict) or not _KEYS <= set(found) <= _KEYS | {"owner"}:
-        raise Malformed(f"sev session: expected an object of {', '.join(sorted(_KEYS))}, and owner or not")
+    found = read_object(data, "sev session")
+    if not _KEYS <= set(found) <= _KEYS | _OPTIONAL:
+        raise Malformed(
+            f"sev session: expected an object of {', '.join(sorted(_KEYS))}, and perhaps {', '.join(sorted(_OPTIONAL))}"
+        )
     if not isinstance(found["digests"], list):
         raise Malformed("sev session: digests are no list")
     return LaunchSession(
-        tik=_octets("tik", found["tik"]),
-        session=_octets("session", found["session"]),
-        pdh_sha256=_octets("pdh_sha256", found["pdh_sha256"]),
-        digests=tuple(_octets("digests", one) for one in found["digests"]),
-        owner=_octets("owner", found["owner"]) if "owner" in found else None,
+        digests=tuple(octets(one, "sev session: digests") for one in found.pop("digests")),
+        **{name: octets(value, f"sev session: {name}") for name, value in found.items()},
     )
 
 
@@ -92,21 +105,6 @@ def write_session(session: LaunchSession) -> str:
         name: getattr(session, name).hex() for name in ("tik", "session", "pdh_sha256")
     }
     document["digests"] = [digest.hex() for digest in session.digests]
-    if session.owner is not None:
-        document["owner"] = session.owner.hex()
+    kept = {name: getattr(session, name) for name in sorted(_OPTIONAL)}
+    document |= {name: value.hex() for name, value in kept.items() if value is not None}
     return json.dumps(document, indent=2) + "\n"
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    if len(dict(pairs)) != len(pairs):
-        raise Malformed("sev session: a name occurs twice")
-    return dict(pairs)
-
-
-def _octets(name: str, value: object) -> bytes:
-    try:
-        if isinstance(value, str) and value.isalnum():
-            return bytes.fromhex(value)
-    except ValueError:
-        pass
-    raise Malformed(f"sev session: {name} is not hex")

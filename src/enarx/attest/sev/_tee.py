@@ -7,8 +7,9 @@ from typing import Final
 
 from enarx.attest.claims import Tee, Verified
 from enarx.attest.policy import TeeRules
-from enarx.attest.sev._evidence import HEAD, LaunchEvidence, parse_evidence
+from enarx.attest.sev._evidence import LaunchEvidence
 from enarx.attest.sev._policy import SevRules
+from enarx.attest.sev._proven import looks_like_launch, parse_launch
 from enarx.attest.sev._verify import verify
 from enarx.attest.tee import Context, TeeVerifier
 
@@ -18,12 +19,12 @@ class _Sev:
     rules: Mapping[Tee, type[TeeRules]] = {Tee.SEV: SevRules, Tee.SEV_ES: SevRules}
 
     def recognise(self, data: bytes) -> bool:
-        """An array that begins with the name of our form."""
-        return data.startswith(HEAD)
+        """An array that begins with the name of our form, or a collection of one and a proof."""
+        return looks_like_launch(data)
 
     def parse(self, data: bytes) -> LaunchEvidence:
         """Read launch evidence."""
-        return parse_evidence(data)
+        return parse_launch(data)
 
     def verify(self, evidence: LaunchEvidence, context: Context) -> Verified:
         """Verify it; the steps are in ``_verify``."""

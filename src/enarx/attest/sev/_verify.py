@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from enarx.attest.claims import Measurement, ReportData, Revocation, Tee, Verified
 from enarx.attest.collateral import Kind
+from enarx.attest.launch_proof import check_proof
 from enarx.attest.sev._certs import CERTIFICATE_BYTES, AmdCertificate, SevCertificate, Usage, signed_by_ask
 from enarx.attest.sev._chain import Platform, PlatformChain, verify_chain
 from enarx.attest.sev._evidence import LaunchEvidence, PolicyBits, amd_certificates, spki_of
@@ -42,16 +43,17 @@ def verify(evidence: LaunchEvidence, context: Context) -> Verified:
     1. The owner's session is there. 2. The platform's chain ends in a pinned root. 3. The session was prepared for this
        very platform, and for this policy. 4. The firmware is at least what the policy asks for; its version is the
        host's word until step 5. 5. The measurement is the MAC, under the session's key, of one of the owner's
-       digests.
+       digests. 6. Where a proof came along, it is by the secret that was packed for this very launch; report data are
+       then the guest's, and without a proof the digest of the session.
 
     Raises ``EvidenceRejected``, ``CollateralMissing``, ``Malformed``.
     """
     ledger, launch = context.ledger, context.launch
-    if launch is None:  # 1
+    if not isinstance(launch, LaunchSession):  # 1
         ledger.missing(
             "sev.session",
             "the session with which the guest was launched",
-            advice="only who prepared the launch can judge it: give the session (--sev-session)",
+            advice="only who prepared the launch can judge it: give the session (--launch-session)",
         )
     platform = _platform(evidence, launch, context)  # 2
     _check_session(evidence, launch, context)  # 3
@@ -65,11 +67,12 @@ def verify(evidence: LaunchEvidence, context: Context) -> Verified:
         advice="update the firmware of the platform",
     )
     digest = _digest(evidence, launch, context)  # 5
+    report_data = _report_data(evidence, launch, context)  # 6
     return Verified(
         tee=Tee.SEV_ES if evidence.flags.es else Tee.SEV,
         measurement=Measurement(digest),
         measurements={"launch_digest": digest},
-        report_data=ReportData(launch.binding),
+        report_data=report_data,
         debug=not evidence.flags.nodbg,
         tcb={"api_major": api[0], "api_minor": api[1], "build": build},
         tcb_status=None,
@@ -86,6 +89,25 @@ def verify(evidence: LaunchEvidence, context: Context) -> Verified:
             launch=VerifiedLaunch(measure=evidence.measure.measure),
         ),
     )
+
+
+def _report_data(evidence: LaunchEvidence, launch: LaunchSession, context: Context) -> ReportData:
+    if evidence.proof is None:
+        return ReportData(launch.binding)
+    if launch.secret is None or launch.measure is None:
+        context.ledger.missing(
+            "launch.secret",
+            "the secret that this launch was given",
+            advice="a proof can be judged only with the session as it was kept when the secret was packed",
+        )
+    context.ledger.equal(
+        "sev.session.measure",
+        launch.measure,
+        evidence.measure.measure,
+        field=("measure", "mnonce"),
+        advice="the secret was packed for another launch of this session",
+    )
+    return check_proof(evidence.proof, launch.secret, context.ledger)
 
 
 def _platform(evidence: LaunchEvidence, launch: LaunchSession, context: Context) -> Platform:

@@ -28,6 +28,11 @@ def reference_measurement(image: Image, tee: Tee) -> bytes:
     return _MEASURES[tee](image.manifest)
 
 
+def pef_digests(manifest: bytes) -> Digests:
+    """Give what is sealed for a PEF machine that runs the image of ``manifest``."""
+    return Digests.of(kernel=manifest, bootargs=BOOTARGS)
+
+
 def _padded(manifest: bytes) -> bytes:
     return manifest + bytes(-len(manifest) % PAGE_BYTES)
 
@@ -61,7 +66,7 @@ def _sgx(manifest: bytes) -> bytes:
 
 
 def _pef(manifest: bytes) -> bytes:
-    return Digests.of(kernel=manifest, bootargs=BOOTARGS).measurement
+    return pef_digests(manifest).measurement
 
 
 _MEASURES: Final[Mapping[Tee, Callable[[bytes], bytes]]] = {

@@ -1,0 +1,243 @@
+"""The tenant's part in launches that are attested before boot (SEV, SEV-ES, PEF); other TEEs need nothing of it.
+
+A launch is prepared for one verified platform, its measurement is judged, and only then is a secret given to it. By
+that secret the keep answers the challenges of sessions (docs/spec/session.md, 4.4).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final, Protocol
+from uuid import UUID
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+
+from enarx.api.keep_image import Image
+from enarx.attest import (
+    AuthenticityOnly,
+    Collateral,
+    Kind,
+    Policy,
+    Tee,
+    TrustAnchors,
+    Vendor,
+    Verifier,
+)
+from enarx.attest.checks import Ledger
+from enarx.attest.launch import PreBoot
+from enarx.attest.launch_proof import SECRET_BYTES
+from enarx.attest.pef import SealedLaunch
+from enarx.attest.sev import (
+    STRICT,
+    GuestPolicy,
+    LaunchSession,
+    SessionKeys,
+    SevDetail,
+    build_secret_table,
+    owner_certificate,
+    pack_evidence,
+    pack_policy,
+    pack_proven,
+    pack_secret,
+    parse_chain,
+    prepare_session,
+    verify_chain,
+)
+from enarx.attest.sev import VERIFIER as SEV
+from enarx.tcb.errors import Malformed, ProtocolViolation
+from enarx.tcb.session import LAUNCH_GUID
+from enarx.tcb.wire import decode, encode
+from enarx.tenant.image import pef_digests, reference_measurement
+
+MAX_LAUNCH_BYTES: Final = 4096
+Random = Callable[[int], bytes]
+"""Gives so many random bytes."""
+
+
+class Prepared(Protocol):
+    """One launch that its tenant has prepared. For one launch: prepare another for the next."""
+
+    @property
+    def tenant(self) -> bytes:
+        """What goes to the agent with the request for a keep."""
+
+    @property
+    def session(self) -> PreBoot | None:
+        """The argument ``launch`` of ``Verifier.verify``; secret. Nothing where a TEE attests after boot."""
+
+    def answer(self, launch: bytes) -> bytes:
+        """Judge what the platform says of the launch and give the secret packet; nothing where none is needed.
+
+        Raises ``EvidenceRejected`` for a launch to which nothing may be given, ``Malformed``, ``ProtocolViolation``
+        when it is called twice.
+        """
+
+    def evidence(self, shown: bytes) -> bytes:
+        """Give the whole evidence for ``Verifier.verify``; ``shown`` is what the keep put into its attestation."""
+
+
+def prepare(
+    tee: Tee,
+    platform: Collateral,
+    image: Image,
+    *,
+    anchors: TrustAnchors,
+    policy: Policy | AuthenticityOnly,
+    now: datetime,
+    random: Random = os.urandom,
+) -> Prepared:
+    """Prepare a launch of ``image`` on a platform, known by what its host says of it and verified here.
+
+    ``policy`` judges a launch of SEV before it gets its secret. Raises ``EvidenceRejected``, ``CollateralMissing`` when
+    the host sent no keys of the platform, ``Malformed``.
+    """
+    match tee:
+        case Tee.SEV | Tee.SEV_ES:
+            return _Sev(tee, platform, image, anchors=anchors, policy=policy, now=now, random=random)
+        case Tee.PEF:
+            return _Pef(platform, image, anchors=anchors, random=random)
+        case _:
+            return _PostBoot()
+
+
+class _PostBoot:
+    """Nothing to prepare: the keep's own evidence says all."""
+
+    tenant = b""
+    session = None
+
+    def answer(self, launch: bytes) -> bytes:
+        """Expect nothing and give nothing."""
+        return _nothing(launch)
+
+    def evidence(self, shown: bytes) -> bytes:
+        """It is whole."""
+        return shown
+
+
+class _Pef:
+    """A secret sealed for one machine and one image; the machine's ultravisor does the rest."""
+
+    def __init__(self, platform: Collateral, image: Image, *, anchors: TrustAnchors, random: Random) -> None:
+        keys = [_spki(document) for document in platform.of(Kind.PUBLIC_KEY)]
+        ledger = Ledger()
+        if not keys:
+            ledger.missing(
+                "pef.machine", "the public key of the machine", advice="ask who runs the machine for it"
+            )
+        trusted = [key for key in keys if anchors.find(Vendor.IBM, key) is not None]
+        ledger.require(
+            "pef.machine",
+            bool(trusted),
+            expected="a machine whose public key is trusted",
+            found=keys[0],
+            advice="IBM publishes no root: name the machine's public key as one (--root)",
+        )
+        pem = load_der_public_key(trusted[0]).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        blob, self.session = SealedLaunch.seal(pef_digests(image.manifest), machine=pem, random=random)
+        self.tenant = encode({"esm_blob": blob})
+
+    def answer(self, launch: bytes) -> bytes:
+        """Expect nothing and give nothing: the secret is in the blob."""
+        return _nothing(launch)
+
+    def evidence(self, shown: bytes) -> bytes:
+        """The proof is all of it."""
+        return shown
+
+
+class _Sev:
+    """A session with one platform, by which its measurement is judged and the secret is packed."""
+
+    def __init__(
+        self,
+        tee: Tee,
+        platform: Collateral,
+        image: Image,
+        *,
+        anchors: TrustAnchors,
+        policy: Policy | AuthenticityOnly,
+        now: datetime,
+        random: Random,
+    ) -> None:
+        self._certificates, pdh = _platform(platform, anchors)
+        self._collateral, self._now, self._random = platform, now, random
+        self._verifier = Verifier(tees=(SEV,), anchors=anchors, policy=policy)
+        self._policy = pack_policy(STRICT | GuestPolicy.ES if tee is Tee.SEV_ES else STRICT)
+        self._keys = SessionKeys(tek=random(16), tik=random(16))
+        owner = ec.generate_private_key(pdh.curve)
+        session = prepare_session(
+            pdh, owner=owner, keys=self._keys, policy=self._policy, nonce=random(16), iv=random(16)
+        )
+        digests = (reference_measurement(image, tee),)
+        self.session = LaunchSession.prepared(pdh, tik=self._keys.tik, session=session, digests=digests)
+        self.tenant = encode(
+            {
+                "policy": self._policy,
+                "certificate": owner_certificate(owner.public_key()),
+                "session": session,
+            }
+        )
+        self._document = b""
+
+    def answer(self, launch: bytes) -> bytes:
+        """Judge the measurement, and pack the secret for it."""
+        if self._document:
+            raise ProtocolViolation("this launch has been answered", hint="prepare another one")
+        document = self._evidence(launch)
+        claims = self._verifier.verify(
+            document,
+            collateral=self._collateral,
+            binding=self.session.binding,
+            now=self._now,
+            launch=self.session,
+        )
+        assert isinstance(claims.detail, SevDetail)  # noqa: S101 -- what the verifier of SEV makes
+        secret = self._random(SECRET_BYTES)
+        table = build_secret_table({UUID(LAUNCH_GUID): secret})
+        packet = pack_secret(claims.detail.launch, table, keys=self._keys, iv=self._random(16))
+        self._document, self.session = document, self.session.released(claims.detail.launch, secret)
+        return encode({"header": packet.header, "payload": packet.payload})
+
+    def evidence(self, shown: bytes) -> bytes:
+        """The launch and the proof."""
+        return pack_proven(self._document, shown)
+
+    def _evidence(self, launch: bytes) -> bytes:
+        match decode(launch, max_bytes=MAX_LAUNCH_BYTES):
+            case {"measure": bytes() as measure, "api_major": int() as major, "api_minor": int() as minor,
+                  "build": int() as build, **rest} if not rest:  # fmt: skip
+                return pack_evidence(
+                    self._certificates, api=(major, minor), build=build, policy=self._policy, measure=measure
+                )
+        raise Malformed("launch: expected a map of measure, api_major, api_minor and build")
+
+
+def _platform(platform: Collateral, anchors: TrustAnchors) -> tuple[bytes, ec.EllipticCurvePublicKey]:
+    """The platform's certificates and its key, verified up to a root that the tenant trusts."""
+    chains = list(platform.of(Kind.SEV_CERTIFICATE))
+    ledger = Ledger()
+    if not chains:
+        ledger.missing(
+            "sev.chain.vendor",
+            "the certificates of the platform",
+            advice="they are what the platform exports, with AMD's behind them",
+        )
+    return chains[0], verify_chain(parse_chain(chains[0]), anchors=anchors, ledger=ledger).pdh
+
+
+def _nothing(launch: bytes) -> bytes:
+    if launch:
+        raise Malformed(
+            "launch: this TEE attests after boot or seals its secrets, and says nothing at launch"
+        )
+    return b""
+
+
+def _spki(document: bytes) -> bytes:
+    """The key in DER, as it is or from PEM."""
+    found = list(Collateral.from_pem(document).of(Kind.PUBLIC_KEY)) if b"-----BEGIN " in document else []
+    return found[0] if found else document
