@@ -13,7 +13,6 @@ from ketuvim.sev_commands import DEVICE, open_device
 from ketuvim.sev_status import SevRefused, SevStatus
 
 PLATFORM_STATUS: Final = 1
-PEK_GEN: Final = 2
 PEK_CSR: Final = 3
 PDH_GEN: Final = 4
 PDH_CERT_EXPORT: Final = 5

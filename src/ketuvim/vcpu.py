@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 KICK: Final = signal.SIGRTMAX - 1
 """The signal that takes a thread out of the guest."""
 _EHWPOISON: Final = 133
+_RUN: Final = n.RUN.number
 
 
 class _Thread(threading.local):
@@ -312,7 +313,7 @@ class VirtualCpu(CpuState):
         fd, page, self._pending = self._descriptor.fileno(), self._page, None
         while True:
             try:
-                fcntl.ioctl(fd, n.RUN.number, 0)
+                fcntl.ioctl(fd, _RUN, 0)
                 break
             except InterruptedError:
                 if self._was_stopped():

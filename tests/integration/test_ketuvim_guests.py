@@ -166,8 +166,8 @@ def test_a_triple_fault_is_an_error_with_registers(kvm: Kvm) -> None:
 def test_bad_code_is_an_error_with_registers(kvm: Kvm, mode: Mode) -> None:
     code = bytes.fromhex("0fff") * 8  # ud0: no processor has an instruction here
     with boot(kvm, code, mode=mode, registers=Registers(rbx=5)) as machine:
-        with pytest.raises(GuestFailed) as caught:
-            Bus().serve(machine.vcpu, timeout_s=STUCK_S)
+        with pytest.raises(GuestFailed) as caught:  # real mode may find a handler at 0, and run on for ever
+            Bus().serve(machine.vcpu, timeout_s=2)
         assert caught.value.registers.rbx == 5
 
 
