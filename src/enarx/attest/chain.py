@@ -238,13 +238,13 @@ _DATE: Final = re.compile(rb"(?:\x17\x0d\d{12}|\x18\x0f\d{14})Z(?:\x30([\x00-\x7
 _USUAL: Final = re.compile(
     b"\x30("
     + b"|".join(
-        re.escape(bytes([size + 31, Tag.INTEGER, size])) + b"(?!\x00[\x00-\x7f]).{%d}" % size
+        re.escape(bytes([size + 31, Tag.INTEGER, size])) + b"(?!\x00[\x00-\x7f])[\x00-\x7f].{%d}" % (size - 1)
         for size in (20, 21, 19)
     )
     + rb")\x17\x0d\d{12}Z\x30\x0c.{12}",
     re.DOTALL,
 )
-"""An entry with a serial number of about 20 bytes, as authorities draw them, a UTCTime and a reason."""
+"""An entry with a positive serial number of about 20 bytes, as authorities draw them, a UTCTime and a reason."""
 
 
 def _serials(entries: bytes) -> frozenset[int]:
@@ -254,7 +254,7 @@ def _serials(entries: bytes) -> frozenset[int]:
     """
     usual = _USUAL.findall(entries)
     if sum(map(len, usual)) + 30 * len(usual) == len(entries):  # there is no other
-        return frozenset([int.from_bytes(one[3:], "big", signed=True) for one in usual])
+        return frozenset([int.from_bytes(one[3:]) for one in usual])
     found: set[int] = set()
     at = 0
     while at < len(entries):

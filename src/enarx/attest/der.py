@@ -154,9 +154,10 @@ class Der:
 
     def time(self, field: str) -> datetime:
         """Take a UTCTime or GeneralizedTime in the one form that RFC 5280, section 4.1.2.5 allows."""
-        tag, value, _ = self.any()
+        tag = self.peek()
         if tag not in (Tag.UTC_TIME, Tag.GENERALIZED_TIME):
             raise self.bad(f"{field} has tag {tag}, expected a time")
+        value = self.take(tag, field)
         digits = value[:-1]
         size = 12 if tag == Tag.UTC_TIME else 14
         if len(value) != size + 1 or value[-1:] != b"Z" or not digits.isdigit():

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
@@ -57,8 +57,7 @@ class Signed:
     """Which TCB recovery the document knows: ``tcbEvaluationDataNumber``. Several are valid at once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TcbLevel:
+class TcbLevel(NamedTuple):
     """Least security versions of a platform, and what Intel says of one that has them."""
 
     sgx: bytes
@@ -69,8 +68,7 @@ class TcbLevel:
     advisories: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SvnLevel:
+class SvnLevel(NamedTuple):
     """The same for one enclave or module, which has a single security version."""
 
     isv_svn: int
@@ -277,10 +275,11 @@ class _Object:
     def advisories(self) -> tuple[str, ...]:
         if "advisoryIDs" not in self._value:
             return ()
-        found: list[object] = self.take("advisoryIDs", list)
-        if any(type(one) is not str for one in found):
-            raise self.bad("advisoryIDs", found)
-        return tuple(map(str, found))
+        found: list[str] = self.take("advisoryIDs", list)
+        for one in found:
+            if type(one) is not str:
+                raise self.bad("advisoryIDs", found)
+        return tuple(found)
 
     def components(self, name: str) -> bytes:
         """Sixteen SVNs: a list of objects."""
