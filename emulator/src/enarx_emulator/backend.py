@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -31,19 +33,35 @@ class EmulatedBackend:
         """``argument``: the state directory of a running platform. Raises ``Unavailable``."""
         if not argument:
             raise Unavailable("backend emulated: which platform?", hint="--backend emulated=DIRECTORY")
-        self._platform = Platform(Path(argument))
+        self._argument = argument
         self._lock = threading.Lock()
         self._images: dict[Path, bytes] = {}
+        self.connection = 0
+        self._platform: Platform | None = Platform(Path(argument))
         info = self.command("info")
         self.tee = _text(info, "kind")
         self.name = f"emulated-{self.tee}"
-        self._argument = argument
         self._info = info
 
     def command(self, name: str, **arguments: Value) -> dict[str, Value]:
         """Run a command of the platform. Raises ``EnarxError``."""
+        with self._connected() as platform:
+            return platform.command(name, **arguments)
+
+    @contextmanager
+    def _connected(self) -> Iterator[Platform]:
+        """Give the connection. One that broke is not used again: the platform may have been started anew."""
         with self._lock:
-            return self._platform.command(name, **arguments)
+            if self._platform is None:
+                self._platform = Platform(Path(self._argument))
+                self.connection += 1
+            try:
+                yield self._platform
+            except Unavailable:
+                self._platform.close()
+                self._platform = None
+                self._images.clear()
+                raise
 
     def support(self) -> Support:
         """Ask the platform."""
@@ -103,12 +121,20 @@ class EmulatedBackend:
 
     def keep(self, guest: int) -> tuple[int, socket.socket]:
         """Start the keep of a guest."""
-        with self._lock:
-            return self._platform.keep(guest)
+        with self._connected() as platform:
+            return platform.keep(guest)
+
+    def stop(self, guest: int, connection: int) -> None:
+        """Stop a guest, unless it was one of a platform that has ended since: others may have its handle now."""
+        with self._connected() as platform:
+            if connection == self.connection:
+                platform.command("stop", guest=guest)
 
     def close(self) -> None:
         """Leave the platform; it goes on."""
-        self._platform.close()
+        platform = self._platform
+        if platform is not None:
+            platform.close()
 
     def _told(self, tenant: bytes) -> dict[str, Value]:
         """Read what the tenant sent for the launch."""
@@ -126,6 +152,7 @@ class EmulatedKeep:
     def __init__(self, backend: EmulatedBackend, guest: int) -> None:
         self._backend = backend
         self._guest = guest
+        self._connection = backend.connection
         self._stopped = False
         self.pid: int | None = None
         self.channel: socket.socket | None = None
@@ -151,7 +178,7 @@ class EmulatedKeep:
         if self.channel is not None:
             self.channel.close()
         try:
-            self._backend.command("stop", guest=self._guest)
+            self._backend.stop(self._guest, self._connection)
         except EnarxError:
             return  # the platform is gone, and with it its guests
 

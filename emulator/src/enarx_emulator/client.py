@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ class _Frames:
                     raise Unavailable("the platform closed the connection")
                 self._decoder.feed(received)
         except OSError as error:
+            self.sock.close()  # a late answer must not pass for that of the next command
             reason = "does not answer" if isinstance(error, TimeoutError) else "is gone"
             raise Unavailable(f"the platform {reason}") from None
 
@@ -96,7 +98,9 @@ class Platform:
         return pid, socket.socket(fileno=descriptors[0])
 
     def close(self) -> None:
-        """Close the connection; guests go on."""
+        """Close the connection, also under somebody who waits for an answer; guests that run go on."""
+        with contextlib.suppress(OSError):
+            self._frames.sock.shutdown(socket.SHUT_RDWR)
         self._frames.sock.close()
 
     def __enter__(self) -> Self:

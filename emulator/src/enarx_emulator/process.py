@@ -124,6 +124,8 @@ class _Running:
     """A guest that was launched, and its process once it runs."""
 
     image: bytes
+    owner: _Stream | None
+    """The host that launched it, as long as it is connected: it stops its guests itself, and learns how they ended."""
     pid: int | None = None
     pidfd: int | None = None
     ours: bool = True
@@ -224,10 +226,21 @@ class Process:
     def _drop(self, host: _Stream) -> None:
         self._selector.unregister(host.sock)
         del self._hosts[host]
-        for running in self._guests.values():
+        for handle, running in list(self._guests.items()):
             if host in running.waiting:
                 running.waiting.remove(host)
+            if running.owner is host:
+                running.owner = None
+                self._release(handle, running)
         host.close()
+
+    def _release(self, handle: int, running: _Running) -> None:
+        """Decommission a guest that does not run and that nobody would stop."""
+        if running.owner is None and running.pidfd is None and self._guests.get(handle) is running:
+            del self._guests[handle]
+            with suppress(EnarxError):
+                self._identity.machine.command("stop", {"guest": handle})
+            self._identity.keep()
 
     def _tick(self) -> int:
         self._clock += 1
@@ -265,7 +278,7 @@ class Process:
             self._identity.keep()
         handle, image = result.get("guest"), arguments.get("image")
         if command == "launch" and isinstance(handle, int) and isinstance(image, bytes):
-            self._guests[handle] = _Running(image=image)
+            self._guests[handle] = _Running(image=image, owner=host)
         if command == "stop" and isinstance(stopped := arguments.get("guest"), int):
             self._forget(stopped)
         return result
@@ -294,7 +307,7 @@ class Process:
                 socket.send_fds(way, [b"c"], [channel.fileno()])
             if keep.port is None:
                 raise EmulatorError("the keep has no port")
-            self._serve_guest(running, guest, keep.pid, keep.port, ours=False)
+            self._serve_guest(handle, guest, keep.pid, keep.port, ours=False)
             return {"pid": keep.pid}
         except OSError as error:
             raise EmulatorError(f"the channel cannot be handed over: {error.strerror}") from None
@@ -318,35 +331,36 @@ class Process:
         arguments.end()
         channel = _descriptor(host, "run")
         try:
-            guest, running = self._launched(handle)
-            return self._started(running, guest, Path(root), argv, channel)
+            guest, _ = self._launched(handle)
+            return self._started(handle, guest, Path(root), argv, channel)
         finally:
             os.close(channel)
 
     def _started(
-        self, running: _Running, guest: Guest, root: Path, argv: list[str], channel: int
+        self, handle: int, guest: Guest, root: Path, argv: list[str], channel: int
     ) -> Mapping[str, Value]:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                pid = program.start(running.image, root, argv, channel=channel, port=theirs.fileno())
+                pid = program.start(
+                    self._guests[handle].image, root, argv, channel=channel, port=theirs.fileno()
+                )
             except BaseException:
                 ours.close()
                 raise
-        self._serve_guest(running, guest, pid, ours, ours=True)
+        self._serve_guest(handle, guest, pid, ours, ours=True)
         return {"pid": pid}
 
-    def _serve_guest(
-        self, running: _Running, guest: Guest, pid: int, sock: socket.socket, *, ours: bool
-    ) -> None:
+    def _serve_guest(self, handle: int, guest: Guest, pid: int, sock: socket.socket, *, ours: bool) -> None:
         """Answer what the process ``pid`` asks on its port, until it ends; ``ours`` are those we can wait for."""
+        running = self._guests[handle]
         tree = guest.tree()
         port = _Stream(
             sock, max_bytes=MAX_PORT_BYTES, on_frame=lambda body: port.send(answer_guest(tree, body))
         )
         running.pid, running.pidfd, running.port, running.ours = pid, os.pidfd_open(pid), port, ours
         self._register(sock.fileno(), lambda events: self._port_ready(running, port, events))
-        self._register(running.pidfd, lambda events: self._ended(running))
+        self._register(running.pidfd, lambda events: self._process_ended(handle, running))
 
     def _port_ready(self, running: _Running, port: _Stream, events: int) -> None:
         try:
@@ -364,6 +378,10 @@ class Process:
             self._selector.unregister(running.port.sock)
             running.port.close()
             running.port = None
+
+    def _process_ended(self, handle: int, running: _Running) -> None:
+        self._ended(running)
+        self._release(handle, running)
 
     def _ended(self, running: _Running) -> None:
         """Take note of how a guest's process ended, and tell who waits for it."""

@@ -95,6 +95,12 @@ class Secret(_Strict, frozen=True, kw_only=True):
     packet: bytes
 
 
+class Health(_Strict, frozen=True, kw_only=True):
+    """The agent is up. Whether it can launch keeps is in ``Info``."""
+
+    status: str = "ok"
+
+
 class Document(_Strict, frozen=True, kw_only=True):
     """One item of collateral that is neither certificate nor revocation list."""
 

@@ -19,6 +19,8 @@ from enarx.tcb.errors import EnarxError, Malformed, Unavailable
 COMMANDS: Final = {
     "run": "enarx.cli._run",
     "config": "enarx.cli._config",
+    "host": "enarx.cli._host",
+    "image": "enarx.cli._image",
     "measure": "enarx.cli._measure",
     "platform": "enarx.cli._platform_command",
     "verify": "enarx.cli._verify",

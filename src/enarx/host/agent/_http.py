@@ -7,21 +7,26 @@ import contextlib
 import os
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 import h11
 import msgspec
 
 from enarx.api.agent import MAX_BODY_BYTES, PROTOCOL
 from enarx.api.problems import MEDIA_TYPE, Problem
+from enarx.tcb.errors import EnarxError
 
-HEAD_TIMEOUT_S: Final = 10.0
-"""From the first byte of a request to its last."""
+REQUEST_TIMEOUT_S: Final = 10.0
+"""From the first byte of a request to its last, and for a peer to take an answer."""
 IDLE_TIMEOUT_S: Final = 75.0
+LINGER_S: Final = 1.0
+"""How long a peer that was refused may go on sending, so that it reads why."""
 MAX_CONNECTIONS: Final = 2048
+"""Without those that were given away; another one displaces the one that has been silent the longest."""
 MAX_HEAD_BYTES: Final = 16 << 10
 _READ_BYTES: Final = 1 << 16
 _RELAY_BYTES: Final = 1 << 17
@@ -39,7 +44,8 @@ class Request:
     def upgrades(self) -> bool:
         """Whether the client asks for the channel to a keep."""
         tokens = [token.strip().lower() for token in self.headers.get("connection", "").split(",")]
-        return "upgrade" in tokens and self.headers.get("upgrade", "").lower() == PROTOCOL
+        wanted = self.headers.get("upgrade", "").lower()
+        return self.method == "GET" and "upgrade" in tokens and wanted == PROTOCOL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,72 +55,115 @@ class Response:
     status: HTTPStatus = HTTPStatus.OK
     body: bytes = b""
     media_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """Give the connection away: ``take`` gets a socket, which it copies or passes on before it returns."""
+    """Give the connection away: ``take`` gets a socket, which it copies or passes on before it returns.
+
+    Raises ``EnarxError``, which ``failed`` turns into the answer.
+    """
 
     take: Callable[[socket.socket], None]
+    failed: Callable[[EnarxError], Response]
 
 
 Handler = Callable[[Request], Awaitable[Response | Upgrade]]
 
 
-def problem(status: HTTPStatus, detail: str, hint: str = "") -> Response:
+def problem(
+    status: HTTPStatus, detail: str, hint: str = "", *, headers: tuple[tuple[str, str], ...] = ()
+) -> Response:
     """Make the error document."""
     body = msgspec.json.encode(Problem(title=status.phrase, status=status.value, detail=detail, hint=hint))
-    return Response(status=status, body=body, media_type=MEDIA_TYPE)
+    return Response(status=status, body=body, media_type=MEDIA_TYPE, headers=headers)
 
 
 class Shell:
     """Serves ``handler`` on one port. What a peer does harms only its own connection."""
 
-    def __init__(self, handler: Handler, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        tls: ssl.SSLContext | None = None,
+        request_timeout_s: float = REQUEST_TIMEOUT_S,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
         self._handler = handler
         self._tls = tls
-        self._connections: set[asyncio.Task[None]] = set()
+        self._request_timeout_s = request_timeout_s
+        self._max_connections = max_connections
+        self._connections: dict[asyncio.Task[None], _Connection] = {}
 
     async def start(self, host: str, port: int) -> asyncio.Server:
         """Listen. Raises ``OSError``."""
+        timeouts = {"ssl_handshake_timeout": self._request_timeout_s} if self._tls else {}
         return await asyncio.start_server(
-            self._connected, host, port, ssl=self._tls, limit=_READ_BYTES, backlog=1024
+            self._connected, host, port, ssl=self._tls, limit=_READ_BYTES, backlog=1024, **timeouts
         )
 
     async def stop(self) -> None:
         """Cut all connections."""
-        for task in list(self._connections):
+        tasks = list(self._connections)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is None or len(self._connections) >= MAX_CONNECTIONS:
+        if task is None or (len(self._connections) >= self._max_connections and not self._displace()):
             writer.transport.abort()
             return
-        self._connections.add(task)
+        connection = _Connection(self._handler, reader, writer, timeout_s=self._request_timeout_s)
+        self._connections[task] = connection
         try:
             with contextlib.suppress(OSError, TimeoutError, asyncio.CancelledError):
-                await _Connection(self._handler, reader, writer).serve()
+                await connection.serve()
         finally:
-            self._connections.discard(task)
+            del self._connections[task]
             writer.transport.abort()
+
+    def _displace(self) -> bool:
+        """Cut the connection that has been silent the longest, unless all are being served."""
+        silent = [it for it in self._connections.items() if not it[1].busy and not it[0].cancelling()]
+        if not silent:
+            return False
+        min(silent, key=lambda it: it[1].heard)[0].cancel()
+        return True
 
 
 class _Connection:
     """One client, request after request."""
 
-    def __init__(self, handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        timeout_s: float,
+    ) -> None:
         self._handler, self._reader, self._writer = handler, reader, writer
+        self._timeout_s = timeout_s
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self.busy = False
+        self.heard = time.monotonic()
+        writer.transport.set_write_buffer_limits(high=0)  # so that drain means sent
 
     async def serve(self) -> None:
         while True:
+            self.busy = False
             try:
                 request = await self._request()
             except h11.RemoteProtocolError as error:
                 status = HTTPStatus(error.error_status_hint or 400)
                 await self._refuse(problem(status, str(error)))
+                return
+            except _TooSlow:
+                detail = f"a request may take {self._timeout_s:g} seconds"
+                await self._refuse(problem(HTTPStatus.REQUEST_TIMEOUT, detail))
                 return
             except _TooLarge:
                 detail = f"a body has at most {MAX_BODY_BYTES} bytes"
@@ -122,112 +171,156 @@ class _Connection:
                 return
             if request is None:
                 return
+            self.busy = True
             answer = await self._handler(request)
             if isinstance(answer, Upgrade):
-                await self._give_away(answer)
-                return
-            await self._send(answer)
+                refusal = await self._give_away(answer)
+                if refusal is None:
+                    return
+                answer = refusal
+            await self._send(answer, head=request.method == "HEAD")
             if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
                 return
             self._http.start_next_cycle()
 
     async def _request(self) -> Request | None:
-        """Read one request; None when the client has no more."""
-        event = await self._event(IDLE_TIMEOUT_S)
-        if not isinstance(event, h11.Request):
-            return None
-        body = bytearray()
-        async with asyncio.timeout(HEAD_TIMEOUT_S):
-            while isinstance(part := await self._event(None), h11.Data):
-                body += part.data
-                if len(body) > MAX_BODY_BYTES:
-                    raise _TooLarge
+        """Read one request; None when the client has no more. Its first byte may take long, the rest may not."""
+        while not self._http.trailing_data[0]:
+            async with asyncio.timeout(IDLE_TIMEOUT_S):
+                data = await self._reader.read(_READ_BYTES)
+            if not data:
+                return None
+            self._http.receive_data(data)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                event = await self._event()
+                if not isinstance(event, h11.Request):
+                    return None
+                body = await self._body()
+        except TimeoutError:
+            raise _TooSlow from None
         headers = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
         path = event.target.decode("ascii").partition("?")[0]
-        return Request(method=event.method.decode("ascii"), path=path, headers=headers, body=bytes(body))
+        return Request(method=event.method.decode("ascii"), path=path, headers=headers, body=body)
 
-    async def _event(self, timeout_s: float | None) -> object:
-        """Give the next event. The first bytes may take their time, a request that has begun may not."""
-        while True:
-            event = self._http.next_event()
-            if event is h11.NEED_DATA:
-                begun = bool(self._http.trailing_data[0])
-                limit = HEAD_TIMEOUT_S if begun and timeout_s is not None else timeout_s
-                async with asyncio.timeout(limit):
-                    self._http.receive_data(await self._reader.read(_READ_BYTES))
-                continue
-            return event
+    async def _body(self) -> bytes:
+        if self._http.they_are_waiting_for_100_continue:
+            self._write(h11.InformationalResponse(status_code=100, headers=[], reason="Continue"))
+        body = bytearray()
+        while isinstance(part := await self._event(), h11.Data):
+            body += part.data
+            if len(body) > MAX_BODY_BYTES:
+                raise _TooLarge
+        return bytes(body)
+
+    async def _event(self) -> object:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self.heard = time.monotonic()
+            self._http.receive_data(await self._reader.read(_READ_BYTES))
+        return event
 
     async def _refuse(self, answer: Response) -> None:
-        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            with contextlib.suppress(h11.LocalProtocolError):
-                await self._send(answer, close=True)
+        """Answer a request that was not read to its end. What still comes is thrown away for a moment: closing a
+        socket with unread bytes takes back what was sent."""
+        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        await self._send(answer, close=True)
+        if self._writer.can_write_eof():
+            self._writer.write_eof()
+        async with asyncio.timeout(LINGER_S):
+            while await self._reader.read(_READ_BYTES):
+                pass
 
-    async def _send(self, answer: Response, *, close: bool = False) -> None:
+    async def _send(self, answer: Response, *, head: bool = False, close: bool = False) -> None:
         headers = [
             ("Content-Type", answer.media_type),
             ("Content-Length", str(len(answer.body))),
             ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"),
+            *answer.headers,
         ]
         if close:
             headers.append(("Connection", "close"))
         self._write(
             h11.Response(status_code=answer.status.value, headers=headers, reason=answer.status.phrase)
         )
-        self._write(h11.Data(data=answer.body))
+        if not head:
+            self._write(h11.Data(data=answer.body))
         self._write(h11.EndOfMessage())
-        async with asyncio.timeout(HEAD_TIMEOUT_S):
-            await self._writer.drain()
+        await self._drain()
 
     def _write(self, event: h11.Event) -> None:
         data = self._http.send(event)
         if data:
             self._writer.write(data)
 
-    async def _give_away(self, upgrade: Upgrade) -> None:
-        """Switch protocols. A plain connection itself goes to the keep; one with TLS is carried over."""
-        transport = self._writer.transport
-        if self._http.trailing_data[0]:
-            await self._send(
-                problem(HTTPStatus.BAD_REQUEST, "bytes came before the upgrade was granted"), close=True
-            )
-            return
+    async def _drain(self) -> None:
+        async with asyncio.timeout(self._timeout_s):
+            await self._writer.drain()
+
+    async def _give_away(self, upgrade: Upgrade) -> Response | None:
+        """Switch protocols, or say why not. A plain connection itself goes to the keep; one with TLS is carried over.
+
+        The keep has it before the client reads that it may speak, and a keep does not speak first.
+        """
+        transport = cast(asyncio.Transport, self._writer.transport)
+        transport.pause_reading()
+        if self._http.trailing_data[0] or await self._early():
+            transport.resume_reading()
+            await self._refuse(problem(HTTPStatus.BAD_REQUEST, "bytes came before the upgrade was granted"))
+            return None
+        ours: socket.socket | None = None
+        try:
+            if transport.get_extra_info("ssl_object") is None:
+                connection = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            else:
+                ours, connection = socket.socketpair()
+            with connection:
+                upgrade.take(connection)
+        except EnarxError as error:
+            if ours is not None:
+                ours.close()
+            transport.resume_reading()
+            return upgrade.failed(error)
         headers = [("Connection", "Upgrade"), ("Upgrade", PROTOCOL)]
-        switching = self._http.send(h11.InformationalResponse(status_code=101, headers=headers)) or b""
-        if transport.get_extra_info("ssl_object") is not None:
-            ours, theirs = socket.socketpair()
-            with theirs:
-                upgrade.take(theirs)
-            self._writer.write(switching)
+        self._write(h11.InformationalResponse(status_code=101, headers=headers, reason="Switching Protocols"))
+        await self._drain()
+        if ours is not None:
+            transport.resume_reading()
             await self._carry(ours)
-            return
-        if isinstance(transport, asyncio.Transport):
-            transport.pause_reading()  # the client is silent until it reads the answer
-        with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as connection:
-            self._writer.write(switching)
-            async with asyncio.timeout(HEAD_TIMEOUT_S):
-                await self._writer.drain()
-            upgrade.take(connection)
+        return None
+
+    async def _early(self) -> bool:
+        """Whether something lies in the reader already."""
+        try:
+            async with asyncio.timeout(0):
+                return bool(await self._reader.read(1))
+        except TimeoutError:
+            return False
 
     async def _carry(self, ours: socket.socket) -> None:
+        """Copy what is TLS to the keep, both ways, until the keep ends; it gets a moment when the client has."""
         inside, outside = await asyncio.open_connection(sock=ours)
-        pumps = [
-            asyncio.create_task(_pump(self._reader, outside)),
-            asyncio.create_task(_pump(inside, self._writer)),
-        ]
+        inward = asyncio.create_task(_pump(self._reader, outside))
+        outward = asyncio.create_task(_pump(inside, self._writer))
         try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(HEAD_TIMEOUT_S):
-                    await asyncio.gather(*pumps)
+            await asyncio.wait((inward, outward), return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(self._timeout_s):
+                await outward
+                self._writer.close()
+                await self._writer.wait_closed()
         finally:
-            for pump in pumps:
+            for pump in (inward, outward):
                 pump.cancel()
+            await asyncio.gather(inward, outward, return_exceptions=True)
             outside.transport.abort()
 
 
 class _TooLarge(Exception):
+    pass
+
+
+class _TooSlow(Exception):
     pass
 
 

@@ -24,6 +24,9 @@ class _Collector:
         yield CounterMetricFamily(
             "enarx_keeps_started", "Keeps that were launched", value=self._keeps.started
         )
+        yield CounterMetricFamily(
+            "enarx_channels", "Connections that were handed to keeps", value=self._keeps.channels
+        )
         yield GaugeMetricFamily(
             "enarx_keeps_limit", "Keeps that may live at a time", value=self._keeps.max_keeps
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import ssl
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from enarx.api.agent import KeepInfo
 from enarx.api.keep_image import read_image
 from enarx.host.agent._http import Shell
 from enarx.host.agent._keeps import Keeps
@@ -21,6 +23,8 @@ from enarx.tcb.errors import Malformed, Unavailable
 
 PORT: Final = 7478
 MAX_KEEPS: Final = 256
+SWEEP_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 10.0
 NOTHING: Final = Permissions(listen=frozenset(), connect=frozenset())
 
 
@@ -43,8 +47,13 @@ class Settings:
 class Agent:
     """One host agent."""
 
-    def __init__(self, settings: Settings, backends: Sequence[Backend]) -> None:
-        """Load the image everywhere. Raises ``EnarxError``."""
+    def __init__(
+        self,
+        settings: Settings,
+        backends: Sequence[Backend],
+        tell: Callable[[KeepInfo], None] = lambda keep: None,
+    ) -> None:
+        """Load the image everywhere; ``tell`` learns of launches and ends, from any thread. Raises ``EnarxError``."""
         if not backends:
             raise Unavailable(
                 "no backend is named", hint="--backend NAME=ARGUMENT, such as emulated=DIRECTORY"
@@ -59,13 +68,17 @@ class Agent:
             accounts=settings.accounts,
             permissions=settings.permissions,
             max_keeps=settings.max_keeps,
+            tell=tell,
         )
-        routes = Routes(self._keeps, settings.accounts, image=image.digest.hex())
-        self._shell = Shell(routes, tls=_tls(settings))
+        self.image = image
+        self.backends = tuple(backends)
+        self._routes = Routes(self._keeps, settings.accounts, image=image.digest.hex())
+        self._shell = Shell(self._routes, tls=_tls(settings))
 
     async def serve(self, listening: Callable[[str], None] = lambda url: None) -> None:
         """Serve until SIGTERM or SIGINT, then end every keep. Raises ``Unavailable``."""
         settings = self._settings
+        raise_descriptor_limit()
         try:
             server = await self._shell.start(settings.host, settings.port)
         except OSError as error:
@@ -75,18 +88,40 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
+        sweeper = asyncio.create_task(self._sweep())
         host, port = server.sockets[0].getsockname()[:2]
-        listening(
-            f"{'https' if settings.certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
-        )
+        listening(f"{'https' if settings.certificate else 'http'}://{_bracketed(host)}:{port}")
         try:
             await ended.wait()
         finally:
+            sweeper.cancel()
             server.close()
-            await asyncio.to_thread(self._keeps.close)
-            await self._shell.stop()
-            for backend in self._keeps.backends:
-                backend.close()
+            await self._close()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            await asyncio.to_thread(self._keeps.sweep)
+
+    async def _close(self) -> None:
+        """End every keep; a platform that hangs does not hold up the end, and its keeps lose their channels."""
+        closing = asyncio.create_task(asyncio.to_thread(self._keeps.close))
+        await asyncio.wait((closing,), timeout=CLOSE_TIMEOUT_S)
+        self._routes.close()
+        await self._shell.stop()
+        for backend in self._keeps.backends:
+            backend.close()
+        await closing
+
+
+def raise_descriptor_limit() -> None:
+    """Take as many descriptors as the machine's owner allows: a keep needs three, a connection one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

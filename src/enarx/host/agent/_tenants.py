@@ -56,7 +56,7 @@ class Accounts:
         if self.open:
             return self._accounts[""]
         scheme, _, token = authorization.partition(" ")
-        digest = sha256(token.strip().encode()).digest()
+        digest = sha256(token.strip().encode("latin-1", "replace")).digest()
         found = None
         for account in self._accounts.values():  # all of them, so that the time tells nothing
             if hmac.compare_digest(account.token_sha256, digest) and scheme.lower() == "bearer":
@@ -115,9 +115,11 @@ def _digest(name: str, value: object) -> bytes:
         digest = bytes.fromhex(value) if isinstance(value, str) else b""
     except ValueError:
         digest = b""
+    hint = "printf %s TOKEN | sha256sum"
     if len(digest) != 32:
-        hint = "printf %s TOKEN | sha256sum"
         raise Malformed(f"{name}.token_sha256: expected 64 hex digits", hint=hint)
+    if digest == sha256(b"").digest():
+        raise Malformed(f"{name}.token_sha256: expected a token, found the digest of nothing", hint=hint)
     return digest
 
 
