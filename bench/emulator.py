@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench._report import line, median_ms, timed
 from enarx_emulator.client import Platform
+from enarx_emulator.program import pack_image
 
 PROGRAM: Final = str(Path(sys.executable).with_name("enarx-emulator"))
 PYTHON: Final = Path(sys.executable).resolve()
@@ -96,12 +96,12 @@ def start(kind: str, home: Path) -> None:
 
 def launch(platform: Platform, program: Path) -> socket.socket:
     """A guest that asks as often as its channel says."""
-    image = "".join(f"{sha256(path.read_bytes()).hexdigest()}  {path}\n" for path in (PYTHON, program))
-    guest = platform.command("launch", image=image.encode())["guest"]
+    argv = [str(PYTHON), "-I", "-S", str(program)]
+    guest = platform.command("launch", image=pack_image([PYTHON, program], argv))["guest"]
     assert isinstance(guest, int)
     ours, theirs = socket.socketpair()
     with theirs:
-        platform.run(guest, [str(PYTHON), "-I", "-S", str(program)], channel=theirs.fileno())
+        platform.run(guest, argv, channel=theirs.fileno())
     return ours
 
 

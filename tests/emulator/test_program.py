@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from enarx.tcb.errors import Malformed
 from enarx_emulator.errors import EmulatorError
-from enarx_emulator.program import check_files, parse_image, start
+from enarx_emulator.program import check_files, pack_image, parse_image, start
 
 DIGEST = sha256(b"content").hexdigest()
 
@@ -61,11 +61,30 @@ def test_a_changed_or_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_program_that_cannot_be_started_is_refused_and_leaves_no_descriptors(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
-    image = f"{DIGEST}  file\n".encode()
+    image = pack_image([tmp_path / "file"], [str(tmp_path / "file")])
     before = os.listdir("/proc/self/fd")
-    for argv in (["file"], ["other"]):
-        with pytest.raises(EmulatorError):
-            start(image, tmp_path, argv, channel=0, port=1)
+    with pytest.raises(EmulatorError, match="permission denied"):
+        start(image, tmp_path, [str(tmp_path / "file")], channel=0, port=1)
+    image = pack_image([tmp_path / "file"], ["/bin/true"])
+    with pytest.raises(EmulatorError, match="not among the files"):
+        start(image, tmp_path, ["/bin/true"], channel=0, port=1)
     with pytest.raises(Malformed):
         start(image, tmp_path, [], channel=0, port=1)
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_the_command_line_is_measured_too(tmp_path: Path) -> None:
+    """Or the host could have a measured interpreter run what it likes."""
+    true = Path("/bin/true").resolve()
+    image = pack_image([true], [str(true), "--version"])
+    unmeasured = f"{sha256(true.read_bytes()).hexdigest()}  {true}\n".encode()
+    for listed, argv in (
+        (image, [str(true)]),
+        (image, [str(true), "--version", "--help"]),
+        (image, [str(true), "--ver", "sion"]),
+        (unmeasured, [str(true)]),
+    ):
+        with pytest.raises(EmulatorError, match="command line is not what was measured"):
+            start(listed, tmp_path, argv, channel=0, port=1)
+    pid = start(image, tmp_path, [str(true), "--version"], channel=0, port=1)
+    assert os.waitpid(pid, 0)[1] == 0

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from enarx_emulator.client import Platform, PortTree
 from enarx_emulator.errors import Refused
 from enarx_emulator.ibm.machine import BOOTARGS
 from enarx_emulator.process import MAX_HOSTS, SOCKET
+from enarx_emulator.program import pack_image
 
 PROGRAM = str(Path(sys.executable).with_name("enarx-emulator"))
 PYTHON = Path(sys.executable).resolve()
@@ -99,8 +99,8 @@ def image_of(tmp_path: Path, body: str) -> tuple[bytes, list[str]]:
     """A guest in Python: its image (the list of its files) and its command line."""
     program = tmp_path / "guest.py"
     program.write_text(GUEST.format(path=sys.path, body=body))
-    lines = [f"{sha256(path.read_bytes()).hexdigest()}  {path}\n" for path in (PYTHON, program)]
-    return "".join(lines).encode(), [str(PYTHON), "-I", "-S", str(program)]
+    argv = [str(PYTHON), "-I", "-S", str(program)]
+    return pack_image([PYTHON, program], argv), argv
 
 
 def launch(platform: Platform, image: bytes) -> int:
@@ -157,10 +157,24 @@ def test_a_changed_file_does_not_start(platform: Platform, tmp_path: Path) -> No
 
 
 def test_a_program_outside_of_the_image_does_not_start(platform: Platform, tmp_path: Path) -> None:
-    image, _ = image_of(tmp_path, "pass")
-    guest = launch(platform, image)
+    argv = ["/bin/sh", "-c", "true"]
+    guest = launch(platform, pack_image([PYTHON], argv))
     with pytest.raises(Refused, match="not among the files"), socket.socket() as channel:
-        platform.run(guest, ["/bin/sh", "-c", "true"], channel=channel.fileno())
+        platform.run(guest, argv, channel=channel.fileno())
+
+
+def test_the_host_cannot_have_a_measured_interpreter_run_what_it_likes(
+    platform: Platform, tmp_path: Path
+) -> None:
+    image, argv = image_of(tmp_path, "pass")
+    guest = launch(platform, image)
+    code = "import os; os.write(3, os.read(4, 100))"
+    for other in ([argv[0], "-I", "-c", code], [*argv, "more"], argv[:1]):
+        with (
+            pytest.raises(Refused, match="command line is not what was measured"),
+            socket.socket() as channel,
+        ):
+            platform.run(guest, other, channel=channel.fileno())
 
 
 def test_a_guest_that_is_not_verified_does_not_start(platform: Platform, tmp_path: Path) -> None:
@@ -340,7 +354,8 @@ channel.sendall(b'closed')
 def test_a_hundred_guests_on_one_platform(platform: Platform) -> None:
     """With a small program, because what is tried is the platform and not a hundred interpreters."""
     shell = Path("/bin/cat").resolve()
-    image = f"{sha256(shell.read_bytes()).hexdigest()}  {shell}\n".encode()
+    argv = [str(shell), "/proc/self/fd/3"]
+    image = pack_image([shell], argv)
     key = platform.command("info")["machine_key"]
     assert isinstance(key, bytes)
     digests = Digests.of(kernel=image, bootargs=BOOTARGS)
@@ -350,7 +365,7 @@ def test_a_hundred_guests_on_one_platform(platform: Platform) -> None:
         handle = platform.command("launch", image=image, esm_blob=blob)["guest"]
         assert isinstance(handle, int)
         platform.command("finish", guest=handle)
-        guests[handle] = run(platform, handle, [str(shell), "/proc/self/fd/3"])
+        guests[handle] = run(platform, handle, argv)
     assert len(guests) == 100
     for handle, channel in guests.items():
         channel.close()

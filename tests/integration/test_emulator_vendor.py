@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,6 +31,7 @@ from enarx.attest.sgx import VERIFIER as SGX
 from enarx.attest.snp import VERIFIER as SNP
 from enarx.attest.tdx import VERIFIER as TDX
 from enarx_emulator.client import Platform
+from enarx_emulator.program import pack_image
 
 PROGRAM = str(Path(sys.executable).with_name("enarx-emulator"))
 PYTHON = Path(sys.executable).resolve()
@@ -112,8 +112,8 @@ def evidence(home: Path) -> dict[str, bytes]:
 def evidence_of(kind: str, home: Path) -> bytes:
     program = home / f"{kind}.py"
     program.write_text(GUEST.format(path=sys.path))
-    files = (PYTHON, program)
-    image = "".join(f"{sha256(path.read_bytes()).hexdigest()}  {path}\n" for path in files).encode()
+    argv = [str(PYTHON), "-I", "-S", str(program)]
+    image = pack_image([PYTHON, program], argv)
     options = ("--state", str(home / kind), "--vendor", str(home / "vendor"), "--beside-real-hardware")
     with running("start", kind, *options), Platform(home / kind) as platform:
         guest = platform.command("launch", image=image)["guest"]
@@ -121,7 +121,7 @@ def evidence_of(kind: str, home: Path) -> bytes:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             ours.settimeout(60)
-            platform.run(guest, [str(PYTHON), "-I", "-S", str(program)], channel=theirs.fileno())
+            platform.run(guest, argv, channel=theirs.fileno())
             theirs.close()
             return b"".join(iter(lambda: ours.recv(65536), b""))
 

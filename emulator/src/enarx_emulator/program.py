@@ -1,7 +1,8 @@
-"""What runs as a guest: programs whose files are what the firmware measured.
+"""What runs as a guest: programs whose files and command line are what the firmware measured.
 
-The image of a process keep is a list of files, one a line: 64 hex digits of SHA-256, two spaces, the path (what
-``sha256sum`` writes). The firmware measures the list; the platform holds every file against it before the start.
+The image of a process is a list of files, one a line: 64 hex digits of SHA-256, two spaces, the path (as ``sha256sum``
+writes it). The line of the path ``argv`` is no file: its digest is that of the command line, arguments joined by NUL.
+The firmware measures the list; the platform holds everything against it before the start.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final
 from enarx.tcb.errors import Malformed
 from enarx_emulator.errors import EmulatorError
 
+ARGV: Final = PurePosixPath("argv")
 MAX_FILES: Final = 1 << 16
 CHANNEL: Final = 3
 """The descriptor on which the guest talks to the host."""
@@ -24,6 +26,16 @@ PORT: Final = 4
 """The descriptor on which the guest, and nobody else, asks the platform."""
 _ABOVE: Final = 10
 _LINE: Final = re.compile(r"([0-9a-f]{64})  (\S.*)")
+
+
+def pack_image(files: Sequence[Path], argv: Sequence[str]) -> bytes:
+    """Write the image of ``argv``, which needs ``files`` (absolute paths); the program itself must be among them."""
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file}\n" for file in files]
+    return "".join([*lines, f"{_digest_of(argv)}  {ARGV}\n"]).encode()
+
+
+def _digest_of(argv: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(argv).encode()).hexdigest()
 
 
 def parse_image(image: bytes) -> Mapping[PurePosixPath, str]:
@@ -66,8 +78,10 @@ def start(image: bytes, root: Path, argv: Sequence[str], *, channel: int, port: 
     """
     if not argv:
         raise Malformed("run: argv is empty")
-    files = parse_image(image)
+    files = dict(parse_image(image))
     program = PurePosixPath(argv[0])
+    if files.pop(ARGV, None) != _digest_of(argv):
+        raise EmulatorError("the command line is not what was measured")
     if program not in files:
         raise EmulatorError(f"{program} is not among the files that were measured")
     check_files(files, root)
