@@ -5,8 +5,8 @@ Names are those of the AMD64 manual (volume 2) and of the kernel's asm/kvm.h, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final, Self
 
@@ -111,7 +111,7 @@ class SpecialRegisters:
     def unpack(cls, data: bytes | bytearray | memoryview) -> Self:
         """Read ``struct kvm_sregs``."""
         fields, rest = _unpack_system(s.SREGS.unpack(data))
-        return cls(**fields, interrupt_bitmap=tuple(rest))  # type: ignore[arg-type]
+        return cls(**fields, interrupt_bitmap=rest)  # type: ignore[arg-type]
 
     def pack(self) -> bytearray:
         """Write ``struct kvm_sregs``."""
@@ -158,26 +158,35 @@ _SEGMENT: Final = attrgetter(*Segment.__slots__)
 _SEGMENTS: Final = ("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldt")
 _TABLES: Final = ("gdt", "idt")
 _CONTROL: Final = ("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "apic_base")
+_ALL_SEGMENTS: Final = attrgetter(*_SEGMENTS)
+_ALL_CONTROL: Final = attrgetter(*_CONTROL)
 
 
-def _unpack_system(numbers: tuple[int, ...]) -> tuple[dict[str, Any], list[int]]:
+@lru_cache(maxsize=256)
+def _segment(numbers: tuple[int, ...]) -> Segment:
+    """Make a segment, or find it: guests have few different ones, and making twelve fields takes its time."""
+    return Segment(**dict(zip(Segment.__slots__, numbers, strict=True)))
+
+
+def _unpack_system(numbers: tuple[int, ...]) -> tuple[dict[str, Any], tuple[int, ...]]:
     """Name what both structures have in common; give what is left."""
-    rest, fields = iter(numbers), dict[str, Any]()
+    fields, at, width = dict[str, Any](), 0, len(Segment.__slots__)
     for name in _SEGMENTS:
-        fields[name] = Segment(**{part: next(rest) for part in Segment.__slots__})
+        fields[name] = _segment(numbers[at : at + width])
+        at += width
     for name in _TABLES:
-        fields[name] = DescriptorTable(base=next(rest), limit=next(rest))
-    for name in _CONTROL:
-        fields[name] = next(rest)
-    return fields, list(rest)
+        fields[name] = DescriptorTable(base=numbers[at], limit=numbers[at + 1])
+        at += 2
+    fields.update(zip(_CONTROL, numbers[at:], strict=False))
+    return fields, numbers[at + len(_CONTROL) :]
 
 
-def _pack_system(registers: SpecialRegisters | SpecialRegisters2) -> Iterator[int]:
+def _pack_system(registers: SpecialRegisters | SpecialRegisters2) -> list[int]:
     """Give what both structures have in common, in order."""
-    for name in _SEGMENTS:
-        yield from _SEGMENT(getattr(registers, name))
-    for name in _TABLES:
-        table: DescriptorTable = getattr(registers, name)
-        yield from (table.base, table.limit)
-    for name in _CONTROL:
-        yield getattr(registers, name)
+    numbers: list[int] = []
+    for segment in _ALL_SEGMENTS(registers):
+        numbers += _SEGMENT(segment)
+    for table in (registers.gdt, registers.idt):
+        numbers += (table.base, table.limit)
+    numbers += _ALL_CONTROL(registers)
+    return numbers

@@ -332,6 +332,8 @@ class VirtualCpu(CpuState):
             signal.sigtimedwait((KICK,), 0)
             asked, self._stopping = self._stopping, False
             self._page[s.RUN_IMMEDIATE_EXIT] = 0
+            if not asked:
+                self._take_over()  # a signal that was blocked since would interrupt every run from now on
             return asked
 
     def _refused(self, errno: int) -> Exit:

@@ -450,6 +450,18 @@ print("reused" if len(numbers) < 300 else "never reused")
     assert (done.returncode, done.stdout, done.stderr) == (0, "reused\n", "")
 
 
+def test_a_signal_that_is_blocked_and_waits_does_not_hold_up_the_guest(kvm: Kvm) -> None:
+    with boot(kvm, bytes.fromhex("90 f4 90 f4")) as machine:
+        assert machine.vcpu.run() == Halt()
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
+        try:
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+            assert machine.vcpu.run() == Halt()
+            assert signal.sigtimedwait((signal.SIGUSR1,), 0) is not None
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR1,))
+
+
 def test_a_forked_child_leaves_its_parents_guests_alone() -> None:
     program = """
 import os, threading, time
