@@ -1,0 +1,101 @@
+"""The image of VM keeps: a directory that holds all that a launch is given, byte for byte what is measured.
+
+``MANIFEST`` lists the other files as that of a process keep does (``enarx.api.keep_image``); its SHA-256 is the name
+of the image. ``files.json`` says what lies in the initial ramdisk and which package brought it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from enarx.api.keep_image import MANIFEST, manifest_line
+from enarx.tcb.errors import Malformed, Unavailable
+
+KERNEL: Final = "vmlinuz"
+VMLINUX: Final = "vmlinux"
+INITRD: Final = "initrd"
+CMDLINE: Final = "cmdline"
+SEV_FIRMWARE: Final = "ovmf-sev.fd"
+FIRMWARE: Final = "ovmf.fd"
+FILES: Final = "files.json"
+SBOM: Final = "sbom.json"
+MAX_FILE_BYTES: Final = 256 << 20
+MAX_CMDLINE_BYTES: Final = 2048
+"""Linux on x86 keeps no more."""
+NEEDED: Final = frozenset({KERNEL, VMLINUX, INITRD, CMDLINE, FILES, SBOM})
+OPTIONAL: Final = frozenset({SEV_FIRMWARE, FIRMWARE})
+_CONSOLE: Final = "console="
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmImage:
+    """What QEMU is given to launch a VM keep."""
+
+    kernel: Path
+    """A bzImage: what firmware starts, and what evidence covers."""
+    vmlinux: Path
+    """The same kernel unpacked, for QEMU's direct start without firmware (PVH), which nothing measures."""
+    initrd: Path
+    cmdline: str
+    sev_firmware: Path | None
+    """OVMF that holds the kernel, the initrd and the command line against the hashes of the launch (SEV family)."""
+    firmware: Path | None
+    """OVMF for TDX and for measured boot with a TPM."""
+    manifest: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the manifest: the name of the image."""
+        return sha256(self.manifest).digest()
+
+    @property
+    def console(self) -> bool:
+        """Whether the kernel writes to a serial line, which the host reads: never in production."""
+        return any(word.startswith(_CONSOLE) for word in self.cmdline.split())
+
+
+def read_vm_image(directory: Path) -> VmImage:
+    """Describe the image in ``directory``, whose files must be those that its manifest lists.
+
+    Raises ``Malformed``, ``Unavailable``.
+    """
+    manifest = _content(directory / MANIFEST)
+    names = [line[66:] for line in manifest.decode("utf-8", "replace").splitlines()]
+    if missing := sorted(NEEDED - set(names)):
+        raise Malformed(f"image: its manifest does not list {missing[0]}", hint="build it anew")
+    if unknown := sorted(set(names) - NEEDED - OPTIONAL):
+        raise Malformed(f"image: its manifest lists {unknown[0]!r}, which no image has", hint="build it anew")
+    lines = [manifest_line(name, _content(directory / name)) for name in sorted(names)]
+    if "".join(lines).encode() != manifest:
+        raise Malformed("image: its files are not those of its manifest", hint="build it anew")
+    return VmImage(
+        kernel=directory / KERNEL,
+        vmlinux=directory / VMLINUX,
+        initrd=directory / INITRD,
+        cmdline=_cmdline(_content(directory / CMDLINE)),
+        sev_firmware=directory / SEV_FIRMWARE if SEV_FIRMWARE in names else None,
+        firmware=directory / FIRMWARE if FIRMWARE in names else None,
+        manifest=manifest,
+    )
+
+
+def _cmdline(content: bytes) -> str:
+    """Read the command line, which has no line end: every byte of it is measured."""
+    if len(content) > MAX_CMDLINE_BYTES or not content.isascii() or any(byte < 0x20 for byte in content):
+        raise Malformed("image: its command line is too long or holds more than printable ASCII")
+    return content.decode("ascii")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        hint = "enarx image build --vm makes one"
+        raise Unavailable(f"{path}: {(error.strerror or str(error)).lower()}", hint=hint) from None
+    if len(content) > MAX_FILE_BYTES:
+        raise Malformed(f"image: {path.name} has more than {MAX_FILE_BYTES} bytes")
+    return content
