@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import json
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -309,3 +310,21 @@ def test_a_sample_can_be_had_without_a_guest_of_ones_own(url: str, home: Path, k
     claims = judge(url, evidence, named)
     assert (claims.tee.value, claims.bound) == (kind, True)
     assert claims.measurement.hex() == json.loads(done.stdout)["measurement"]
+
+
+def test_clients_that_go_away_are_passed_over(home: Path) -> None:
+    process = subprocess.Popen(
+        [PROGRAM, "vendor", "serve", "--vendor", str(home / "vendor"), "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    port = int(json.loads(process.stdout.readline())["url"].rpartition(":")[2])
+    for data in (b"", b"GET", b"\xff\xff\r\n\r\n", b"GET /vcek/v1/Milan/crl HTTP/1.1\r\n\r\n", b"G" * 70000):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )  # a reset, not an end
+            client.sendall(data)
+    assert get(f"http://127.0.0.1:{port}", "/emulated/v1/state")[0] == 200
+    process.terminate()
+    assert process.communicate(timeout=60)[1] == ""

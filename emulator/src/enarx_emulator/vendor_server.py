@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
@@ -21,6 +23,7 @@ MAX_EVENT_BYTES: Final = 1 << 16
 MAX_PARAMETERS: Final = 16
 REQUEST_S: Final = 30
 HANG_S: Final = 300
+_LOG: Final = logging.getLogger("enarx_emulator")
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -48,6 +51,11 @@ class VendorServer(ThreadingHTTPServer):
         """Let go of the port, and of those who hang."""
         self.ended.set()
         super().server_close()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Pass over clients that went away; report mistakes of our own."""
+        if not isinstance(sys.exception(), OSError):
+            _LOG.exception("request failed")
 
     def answer(self, path: str, query: str) -> Answer:
         """Answer a GET request."""
