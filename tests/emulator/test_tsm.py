@@ -181,6 +181,7 @@ def test_faults_that_only_a_careful_reader_sees() -> None:
 
 def test_secrets_are_read_and_wiped() -> None:
     tree = SecretTree({"guid": b"secret"})
+    assert tree.list("") == ["coco"]
     assert tree.list("coco") == ["guid"]
     assert tree.read("coco/guid") == b"secret"
     assert refused(lambda: tree.write("coco/guid", b"")) == "EACCES"

@@ -34,8 +34,10 @@ class SecretTree:
         del self._secrets[self._found(path)]
 
     def list(self, path: str) -> list[str]:
-        """Give the names of the secrets that are left."""
+        """Give the one directory, or the names of the secrets that are left in it."""
         match parts(path):
+            case []:
+                return ["coco"]
             case ["coco"]:
                 return sorted(self._secrets)
         raise refused(errno.ENOENT, path)
