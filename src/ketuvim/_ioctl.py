@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import threading
 from dataclasses import dataclass
 from struct import Struct
 from typing import Final
@@ -14,6 +15,9 @@ from ketuvim.errors import KvmError, Misuse
 KVMIO: Final = 0xAE
 _WRITE: Final = 1
 _READ: Final = 2
+_count: Final = threading.RLock()
+"""Held for moments, to count who uses a descriptor; also over a fork, so that a child finds it free."""
+os.register_at_fork(before=_count.acquire, after_in_parent=_count.release, after_in_child=_count.release)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,40 +53,63 @@ def iowr(name: str, nr: int, layout: Struct, group: int = KVMIO) -> Request:
 
 
 class Descriptor:
-    """A file descriptor that is closed once: by ``close`` or when nothing refers to it any more."""
+    """A file descriptor that is closed once: by ``close`` or when nothing refers to it any more.
 
-    __slots__ = ("__weakref__", "_fd")
+    While some thread asks the kernel, closing waits for its answer, so that a number that is used again for another
+    file never gets what was meant for this one.
+    """
+
+    __slots__ = ("__weakref__", "_closed", "_fd", "_users")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._closed = fd < 0
+        self._users = 0
 
     def fileno(self) -> int:
         """Give the number, which stays ours."""
-        if self._fd < 0:
+        if self._closed:
             raise Misuse("the descriptor is closed")
         return self._fd
 
     @property
     def closed(self) -> bool:
         """Say whether it was closed."""
-        return self._fd < 0
+        return self._closed
 
     def ioctl(self, request: Request, argument: int | bytearray = 0) -> int:
         """Ask the kernel; a ``bytearray`` is taken and filled in place."""
+        with _count:
+            fd = self.fileno()
+            self._users += 1
         try:
-            return fcntl.ioctl(self.fileno(), request.number, argument)
+            return fcntl.ioctl(fd, request.number, argument)
         except OSError as error:
             raise KvmError(request.name, error.errno or 0) from None
+        finally:
+            with _count:
+                self._users -= 1
+                self._finish()
 
     def close(self) -> None:
-        """Close it; a second time does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        """Close it, at once or after the last answer; a second time does nothing."""
+        with _count:
+            self._closed = True
+            self._finish()
 
     def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
+        if hasattr(self, "_users"):
             self.close()
+
+    def disown(self) -> None:
+        """Close it in a forked child, in which the threads that ask do not exist."""
+        self._users = 0
+        self.close()
+
+    def _finish(self) -> None:
+        if self._closed and not self._users and self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
 
 
 class Pinned:

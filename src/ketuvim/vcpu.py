@@ -280,7 +280,7 @@ class VirtualCpu(CpuState):
         self._closing = True
         with contextlib.suppress(BufferError):
             self._page.close()
-        self._descriptor.close()
+        self._descriptor.disown()
 
     def __enter__(self) -> Self:
         return self

@@ -231,7 +231,7 @@ class VirtualMachine:
         self._lock, self.ring_lock = threading.Lock(), threading.Lock()
         for vcpu in list(self._vcpus):
             vcpu.disown()
-        self.descriptor.close()
+        self.descriptor.disown()
 
     def forget(self, part: MemoryRegion | VirtualCpu) -> None:
         """Take note that a part was closed."""

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -406,6 +407,25 @@ def test_machines_that_are_dropped_are_freed(kvm: Kvm) -> None:
     for _ in range(50):
         boot(kvm, HALT).vcpu.run()
     assert descriptors() == before
+
+
+def test_a_question_never_reaches_another_file(kvm: Kvm) -> None:
+    """A machine that is closed while a thread asks it: the thread hears that it is closed, and nothing else."""
+
+    def ask(vm: VirtualMachine, asked: threading.Event) -> None:
+        while vm.clock_ns >= 0:
+            asked.set()
+
+    for _ in range(50):
+        vm, asked = kvm.create_vm(), threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(ask, vm, asked)
+            assert asked.wait(SOON_S)
+            vm.close()
+            other = os.open("/dev/null", os.O_RDONLY)  # gets the number that is free now
+            with pytest.raises(Misuse, match="closed"):
+                asking.result(SOON_S)
+            os.close(other)
 
 
 def test_a_processor_keeps_its_machine(kvm: Kvm) -> None:
