@@ -91,9 +91,14 @@ def read_tree(path: str, *, max_bytes: int, max_entries: int) -> Tree:
 
     A symbolic link is copied as a link, also one that leads out; in the keep it leads nowhere.
     """
-    reader = _Reader(path, max_bytes, max_entries)
     with opened_top(path) as fd:
-        reader.directory(fd, "")
+        return read_open_tree(fd, path, max_bytes=max_bytes, max_entries=max_entries)
+
+
+def read_open_tree(fd: int, path: str, *, max_bytes: int, max_entries: int) -> Tree:
+    """Copy the directory that ``fd`` is; errors call it ``path``. Otherwise like ``read_tree``."""
+    reader = _Reader(path, max_bytes, max_entries)
+    reader.directory(fd, "")
     return Tree(tuple(sorted(reader.entries, key=lambda entry: entry.path)))
 
 

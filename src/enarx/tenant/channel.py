@@ -71,6 +71,15 @@ class Channel:
             sent = self._until_done(lambda part=part: self._connection.send(part), timeout_s)
             view = view[sent:]
 
+    def send_now(self, data: bytes | memoryview) -> int:
+        """Send what can be sent without waiting, and give how much that was. Raises ``ChannelLost``."""
+        try:
+            return self._connection.send(data[:READ_BYTES])
+        except (SSL.WantReadError, SSL.WantWriteError):
+            return 0
+        except (SSL.Error, OSError) as error:
+            raise ChannelLost("the connection to the keep broke") from error
+
     def receive(self, *, timeout_s: float | None = None) -> bytes:
         """Give what has arrived, waiting for the first byte; nothing at the end. Raises ``ChannelLost``."""
         try:
