@@ -14,7 +14,9 @@ from enarx.attest import cmw
 from enarx.attest.azure._hcl import MAGIC
 from enarx.attest.collateral import Collateral
 from enarx.attest.errors import MalformedEvidence
+from enarx.attest.launch_proof import looks_like_proof
 from enarx.attest.material import recognise_collateral
+from enarx.attest.sev import looks_like_launch, pack_proven
 from enarx.attest.tee import TeeVerifier
 from enarx.attest.tpm import find_certificate, looks_like_quote, looks_like_signature, read_tpm2_pcrs
 from enarx.tcb.errors import Malformed
@@ -132,6 +134,8 @@ class _Parts:
             )
         if not parts and len(whole) == 1:
             return cmw.Record(_MEDIA_TYPE, cmw.unwrap(whole[0]))
+        if not parts and (launch := _launch_and_proof(whole)) is not None:
+            return cmw.parse(pack_proven(*launch))
         if not {"quote", "signature", "pcrs"} <= set(parts) or len(whole) > ("hcl-report" in parts):
             raise MalformedEvidence(
                 "the files are no single piece of evidence",
@@ -152,4 +156,16 @@ class _Parts:
 def each_is_evidence(files: Iterable[bytes], tees: Iterable[TeeVerifier]) -> bool:
     """Say whether every file is a piece of evidence by itself. Raises ``Malformed``."""
     verifiers = tuple(tees)
-    return all(any(tee.recognise(unpack(data)[0]) for tee in verifiers) for data in files)
+    opened = [unpack(data)[0] for data in files]
+    if _launch_and_proof(opened) is not None:
+        return False
+    return all(any(tee.recognise(data) for tee in verifiers) for data in opened)
+
+
+def _launch_and_proof(files: Sequence[bytes]) -> tuple[bytes, bytes] | None:
+    """A launch of SEV and the proof of its secret, if that is what the two files are; alone a proof is one of PEF."""
+    opened = sorted((cmw.unwrap(data) for data in files), key=looks_like_proof)
+    match [(looks_like_launch(data), looks_like_proof(data)) for data in opened]:
+        case [(True, False), (False, True)]:
+            return opened[0], opened[1]
+    return None

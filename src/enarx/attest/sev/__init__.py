@@ -14,7 +14,7 @@ from enarx.attest.sev._encode import owner_certificate
 from enarx.attest.sev._evidence import MEDIA_TYPE, LaunchEvidence, pack_evidence, parse_evidence
 from enarx.attest.sev._launch import LaunchSession, parse_session, write_session
 from enarx.attest.sev._policy import SevPolicyRules, SevRules
-from enarx.attest.sev._proven import pack_proven
+from enarx.attest.sev._proven import looks_like_launch, pack_proven, parse_launch
 from enarx.attest.sev._secret_table import build_secret_table, parse_secret_table
 from enarx.attest.sev._session import (
     STRICT,
@@ -52,6 +52,7 @@ __all__ = [
     "SevRules",
     "VerifiedLaunch",
     "build_secret_table",
+    "looks_like_launch",
     "owner_certificate",
     "pack_evidence",
     "pack_policy",
@@ -61,6 +62,7 @@ __all__ = [
     "parse_certificate",
     "parse_chain",
     "parse_evidence",
+    "parse_launch",
     "parse_launch_measure",
     "parse_secret_table",
     "parse_session",
