@@ -110,6 +110,7 @@ class Shell:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # transports let go of their sockets in the round after
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -150,7 +151,10 @@ class _Connection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self.busy = False
         self.heard = time.monotonic()
-        writer.transport.set_write_buffer_limits(high=0)  # so that drain means sent
+        self._secure = writer.get_extra_info("ssl_object") is not None
+        writer.transport.set_write_buffer_limits(
+            high=int(self._secure)
+        )  # drained is sent; with TLS 0 would stop all
 
     async def serve(self) -> None:
         while True:
@@ -196,6 +200,8 @@ class _Connection:
                 event = await self._event()
                 if not isinstance(event, h11.Request):
                     return None
+                if event.http_version not in (b"1.0", b"1.1"):
+                    raise h11.RemoteProtocolError("the version is not HTTP/1.1", error_status_hint=505)
                 body = await self._body()
         except TimeoutError:
             raise _TooSlow from None
@@ -241,18 +247,15 @@ class _Connection:
         ]
         if close:
             headers.append(("Connection", "close"))
+        status, reason = answer.status.value, answer.status.phrase
+        body = [] if head else [h11.Data(data=answer.body)]
         self._write(
-            h11.Response(status_code=answer.status.value, headers=headers, reason=answer.status.phrase)
+            h11.Response(status_code=status, headers=headers, reason=reason), *body, h11.EndOfMessage()
         )
-        if not head:
-            self._write(h11.Data(data=answer.body))
-        self._write(h11.EndOfMessage())
         await self._drain()
 
-    def _write(self, event: h11.Event) -> None:
-        data = self._http.send(event)
-        if data:
-            self._writer.write(data)
+    def _write(self, *events: h11.Event) -> None:
+        self._writer.write(b"".join(self._http.send(event) or b"" for event in events))
 
     async def _drain(self) -> None:
         async with asyncio.timeout(self._timeout_s):
@@ -271,10 +274,10 @@ class _Connection:
             return None
         ours: socket.socket | None = None
         try:
-            if transport.get_extra_info("ssl_object") is None:
-                connection = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-            else:
+            if self._secure:
                 ours, connection = socket.socketpair()
+            else:
+                connection = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
             with connection:
                 upgrade.take(connection)
         except EnarxError as error:

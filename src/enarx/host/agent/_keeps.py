@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import os
 import secrets
 import socket
 import threading
@@ -22,13 +23,15 @@ from enarx.host.backend import Backend, Launched, LaunchRequest
 from enarx.host.relay import answer
 from enarx.host.sallyport import Host, Permissions
 from enarx.tcb.errors import EnarxError, ProtocolViolation, Unavailable
-from enarx.tcb.sallyport.items import Admit, Connect, Exited, Listen, Ready
+from enarx.tcb.sallyport.items import Admit, Connect, Exited, Listen, Progress, Ready
 from enarx.tcb.sallyport.socket_channel import ChannelClosed, SocketChannel
 from enarx.tcb.workload import Outcome
 
 FORGET_S: Final = 3600.0
 """How long the end of a keep is told."""
 MAX_ENDED: Final = 1024
+MAX_REASON: Final = 300
+"""Characters of what a keep, which may be hostile, says of its end."""
 SECRET_WAIT_S: Final = 120.0
 """How long a measured guest may wait for its tenant's secret."""
 
@@ -277,12 +280,16 @@ class Keeps:
         try:
             while True:
                 item, descriptors = link.receive()
+                for descriptor in descriptors:
+                    os.close(descriptor)
                 half.received(item, len(descriptors))
                 if isinstance(item, Listen | Connect):
                     answer(half, link, item)
                 elif isinstance(item, Exited):
                     why = "it ended" if item.outcome is None else Outcome.from_value(item.outcome).detail
                     break
+                elif not isinstance(item, Progress):
+                    raise ProtocolViolation(f"{type(item).__name__} is nothing that a host gets")
         except ChannelClosed:
             pass
         except EnarxError as error:
@@ -295,7 +302,7 @@ class Keeps:
         with self._lock:
             if keep.state is KeepState.ENDED:
                 return
-            keep.state, keep.ended, keep.ended_at = KeepState.ENDED, why, time.monotonic()
+            keep.state, keep.ended, keep.ended_at = KeepState.ENDED, why[:MAX_REASON], time.monotonic()
         if keep.door is not None:
             keep.door.close()
         channel = keep.launched.channel
