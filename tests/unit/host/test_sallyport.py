@@ -8,14 +8,10 @@ from enarx.host.sallyport import Host, Permissions, Scope, State
 from enarx.tcb.errors import ProtocolViolation
 from enarx.tcb.sallyport import limits
 from enarx.tcb.sallyport.items import (
-    Accepted,
     Admit,
     Changed,
-    Closed,
     Compiled,
     Connect,
-    Credit,
-    Data,
     Deliver,
     Exited,
     Item,
@@ -67,10 +63,6 @@ EVERYTHING: tuple[Item, ...] = (
     Admit(),
     Opened(request=1, port=1),
     Refused(request=1, reason=Reason.LIMIT, detail=""),
-    Accepted(request=1, stream=1, peer="x"),
-    Data(stream=1, payload=b"x"),
-    Credit(stream=1, size=1),
-    Closed(stream=1, reset=False),
 )
 
 

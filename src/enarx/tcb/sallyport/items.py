@@ -121,42 +121,6 @@ class Admit(Item):
     """Serve a tenant: beside it travels the door, a socket from which each tenant's connection is taken."""
 
 
-# Streams of a keep that cannot be given sockets.
-
-
-@record
-class Accepted(Item):
-    """The listener opened by ``request`` has a new connection, called ``stream``. Host to keep."""
-
-    request: int
-    stream: int
-    peer: str
-
-
-@record
-class Data(Item):
-    """The next bytes of a stream; they use up credit. Both ways."""
-
-    stream: int
-    payload: bytes
-
-
-@record
-class Credit(Item):
-    """The receiver has room for so many bytes more. Both ways."""
-
-    stream: int
-    size: int
-
-
-@record
-class Closed(Item):
-    """The sender sends no more on this stream; with ``reset`` it takes no more either. Both ways."""
-
-    stream: int
-    reset: bool
-
-
 Check = Callable[[Value], object]
 
 
@@ -178,18 +142,6 @@ def _text(longest: int, shortest: int = 1) -> Check:
         return value
 
     return check
-
-
-def _octets(value: Value) -> bytes:
-    if type(value) is not bytes or not 1 <= len(value) <= limits.MAX_DATA:
-        raise Malformed(f"expected 1 to {limits.MAX_DATA} bytes, found {_show(value)}")
-    return value
-
-
-def _truth(value: Value) -> bool:
-    if type(value) is not bool:
-        raise Malformed(f"expected true or false, found {_show(value)}")
-    return value
 
 
 def _reason(value: Value) -> Reason:
@@ -229,10 +181,6 @@ _TABLE: Final[Mapping[int, tuple[type[Item], Mapping[str, Check]]]] = {
     17: (Opened, {"request": _ID, "port": _PORT}),
     18: (Refused, {"request": _ID, "reason": _reason, "detail": _text(limits.MAX_TEXT, 0)}),
     19: (Admit, {}),
-    32: (Accepted, {"request": _ID, "stream": _ID, "peer": _NAME}),
-    33: (Data, {"stream": _ID, "payload": _octets}),
-    34: (Credit, {"stream": _ID, "size": _number(1, limits.MAX_CREDIT)}),
-    35: (Closed, {"stream": _ID, "reset": _truth}),
 }
 _TAGS: Final = {kind: tag for tag, (kind, _) in _TABLE.items()}
 

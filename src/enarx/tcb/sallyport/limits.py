@@ -20,9 +20,5 @@ MAX_NAME: Final = 253
 MAX_VERSION: Final = 64
 MAX_TEXT: Final = 1024
 """Text for people: a few lines of a terminal."""
-MAX_DATA: Final = 64 << 10
-"""Payload of one ``Data``: four TLS records; more would make other streams wait."""
-MAX_CREDIT: Final = 4 << 20
-"""Bytes one stream may have in flight: 1 Gbit/s over 30 ms."""
 MAX_PROGRESS: Final = 1000
 """Progress reports of one keep: booting takes a dozen; more would only flood the host."""
