@@ -147,7 +147,7 @@ def failure(error: EnarxError | OSError) -> Response:
 def _read(request: Request, kind: type[Any]) -> Any:
     try:
         return msgspec.json.decode(request.body, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"body: {str(error)[:300]}") from None
 
 
