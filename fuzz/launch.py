@@ -7,10 +7,12 @@ import contextlib
 from enarx.attest import EvidenceRejected
 from enarx.attest.checks import Ledger
 from enarx.attest.launch import parse_launch as parse_session
+from enarx.attest.launch import write_launch
 from enarx.attest.launch_proof import check_proof, looks_like_proof, pack_proof, parse_proof
-from enarx.attest.pef import SealedLaunch, parse_sealed, write_sealed
-from enarx.attest.sev import looks_like_launch, parse_launch, write_session
+from enarx.attest.pef import parse_sealed
+from enarx.attest.sev import looks_like_launch, parse_launch
 from enarx.tcb.errors import EnarxError
+from enarx.tenant.kept_launch import parse_kept
 
 SECRET = b"a secret that no input was made by"
 
@@ -31,5 +33,7 @@ def one(data: bytes) -> None:
         parse_sealed(data)
     with contextlib.suppress(EnarxError):
         session = parse_session(data)
-        write = write_sealed(session) if isinstance(session, SealedLaunch) else write_session(session)
-        assert parse_session(write.encode()) == session
+        assert parse_session(write_launch(session).encode()) == session
+    with contextlib.suppress(EnarxError):
+        kept = parse_kept(data)
+        assert kept.pack() == data

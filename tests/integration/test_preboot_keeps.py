@@ -17,12 +17,14 @@ from tests.integration.test_emulator_kinds import running
 from enarx.api.keep_image import Image
 from enarx.attest import Claims, Collateral, Document, EvidenceRejected, Kind, Tee
 from enarx.host.backend import LaunchRequest
+from enarx.tcb.errors import ProtocolViolation
 from enarx.tcb.sallyport.items import Admit
 from enarx.tcb.sallyport.socket_channel import SocketChannel
 from enarx.tcb.session._tenant import Attested
 from enarx.tcb.workload import Ending, Job
 from enarx.tenant.channel import Channel
 from enarx.tenant.image import build_image, reference_measurement
+from enarx.tenant.kept_launch import KeptLaunch, parse_kept
 from enarx.tenant.launch import Prepared, prepare
 from enarx.tenant.verification import Trust
 from enarx_emulator.backend import EmulatedBackend, EmulatedKeep
@@ -91,7 +93,7 @@ class Machine:
             door.sendmsg([b"t"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
         return ours
 
-    def tenant(self, prepared: Prepared, door: socket.socket) -> JudgingTenant:
+    def tenant(self, prepared: Prepared | KeptLaunch, door: socket.socket) -> JudgingTenant:
         """A tenant on a new connection."""
         return JudgingTenant(Channel(self.connect(door)), machine=self, prepared=prepared)
 
@@ -104,7 +106,9 @@ class Machine:
 class JudgingTenant(Tenant):
     """One who asks the verifier, and trusts nothing else."""
 
-    def __init__(self, channel: Channel, *, machine: Machine, prepared: Prepared, **options: Any) -> None:
+    def __init__(
+        self, channel: Channel, *, machine: Machine, prepared: Prepared | KeptLaunch, **options: Any
+    ) -> None:
         super().__init__(channel, b"", **options)
         self.machine, self.prepared = machine, prepared
         self.claims: list[Claims] = []
@@ -164,6 +168,29 @@ def test_a_keep_of_a_machine_that_attests_before_boot_proves_itself_in_a_session
     assert locked.bound
     assert "launch.proof" in {check.name for check in locked.checks}
     assert not locked.root.is_vendor
+
+
+@pytest.mark.timeout(300)
+def test_a_tenant_returns_with_what_it_kept(machine: Machine) -> None:
+    prepared = machine.prepare()
+    door = machine.ready(prepared)
+    assert prepared.kept is not None
+    kept = parse_kept(prepared.kept.pack())
+    tenant = machine.tenant(kept, door)
+    tenant.attest()
+    assert [claims.bound for claims in tenant.claims] == [True]
+
+
+@pytest.mark.timeout(300)
+def test_a_launch_is_answered_once(machine: Machine) -> None:
+    prepared = machine.prepare()
+    keep = machine.launch(prepared)
+    packet = prepared.answer(keep.launch)
+    if machine.backend.tee == "pef":
+        assert packet == b""
+        return
+    with pytest.raises(ProtocolViolation, match="answered"):
+        prepared.answer(keep.launch)
 
 
 @pytest.mark.timeout(300)

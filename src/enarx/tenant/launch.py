@@ -40,7 +40,6 @@ from enarx.attest.sev import (
     owner_certificate,
     pack_evidence,
     pack_policy,
-    pack_proven,
     pack_secret,
     parse_chain,
     prepare_session,
@@ -51,6 +50,7 @@ from enarx.tcb.errors import Malformed, ProtocolViolation
 from enarx.tcb.session import LAUNCH_GUID
 from enarx.tcb.wire import decode, encode
 from enarx.tenant.image import pef_digests, reference_measurement
+from enarx.tenant.kept_launch import KeptLaunch
 
 MAX_LAUNCH_BYTES: Final = 4096
 Random = Callable[[int], bytes]
@@ -77,6 +77,10 @@ class Prepared(Protocol):
 
     def evidence(self, shown: bytes) -> bytes:
         """Give the whole evidence for ``Verifier.verify``; ``shown`` is what the keep put into its attestation."""
+
+    @property
+    def kept(self) -> KeptLaunch | None:
+        """What to keep for later sessions with this keep; nothing before ``answer``, or after boot."""
 
 
 def prepare(
@@ -108,6 +112,7 @@ class _PostBoot:
 
     tenant = b""
     session = None
+    kept = None
 
     def answer(self, launch: bytes) -> bytes:
         """Expect nothing and give nothing."""
@@ -138,6 +143,7 @@ class _Pef:
         )
         pem = load_der_public_key(trusted[0]).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         blob, self.session = SealedLaunch.seal(pef_digests(image.manifest), machine=pem, random=random)
+        self.kept = KeptLaunch(session=self.session)
         self.tenant = encode({"esm_blob": blob})
 
     def answer(self, launch: bytes) -> bytes:
@@ -146,7 +152,7 @@ class _Pef:
 
     def evidence(self, shown: bytes) -> bytes:
         """The proof is all of it."""
-        return shown
+        return self.kept.evidence(shown)
 
 
 class _Sev:
@@ -181,11 +187,11 @@ class _Sev:
                 "session": session,
             }
         )
-        self._document = b""
+        self.kept: KeptLaunch | None = None
 
     def answer(self, launch: bytes) -> bytes:
         """Judge the measurement, and pack the secret for it."""
-        if self._document:
+        if self.kept is not None:
             raise ProtocolViolation("this launch has been answered", hint="prepare another one")
         document = self._evidence(launch)
         claims = self._verifier.verify(
@@ -199,12 +205,15 @@ class _Sev:
         secret = self._random(SECRET_BYTES)
         table = build_secret_table({UUID(LAUNCH_GUID): secret})
         packet = pack_secret(claims.detail.launch, table, keys=self._keys, iv=self._random(16))
-        self._document, self.session = document, self.session.released(claims.detail.launch, secret)
+        self.session = self.session.released(claims.detail.launch, secret)
+        self.kept = KeptLaunch(session=self.session, document=document)
         return encode({"header": packet.header, "payload": packet.payload})
 
     def evidence(self, shown: bytes) -> bytes:
         """The launch and the proof."""
-        return pack_proven(self._document, shown)
+        if self.kept is None:
+            raise ProtocolViolation("a keep answers whose launch was not accepted")
+        return self.kept.evidence(shown)
 
     def _evidence(self, launch: bytes) -> bytes:
         match decode(launch, max_bytes=MAX_LAUNCH_BYTES):
