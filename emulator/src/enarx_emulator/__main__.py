@@ -170,6 +170,26 @@ def info(*, state: Path, as_json: bool) -> None:
 
 
 @cli.command()
+@state_option
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="FILE", help="Where to."
+)
+@json_option
+def root(*, state: Path, out: Path, as_json: bool) -> None:
+    """Write what a tenant must name to trust a running machine: its vendor's root, or for PEF its own key."""
+    from enarx_emulator.client import Platform
+
+    with Platform(state) as platform:
+        info = platform.command("info")
+    found, kind = info["roots"] or [info["machine_key"]], str(info["kind"])
+    if not isinstance(found, list):
+        raise Malformed("the machine tells no list of roots")
+    out.write_bytes(b"".join(it for it in found if isinstance(it, bytes)))
+    text = f"EMULATED root of {kind} in {out}: whoever trusts it trusts no hardware"
+    _result(as_json, "enarx-emulator.root/1", {"kind": kind, "path": str(out)}, text)
+
+
+@cli.command()
 @click.option("--kind", type=click.Choice(KINDS), help="Only those that this kind of machine can have.")
 @json_option
 def faults(*, kind: str | None, as_json: bool) -> None:

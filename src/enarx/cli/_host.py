@@ -122,7 +122,7 @@ def serve(
     from enarx.host.backend import open_backend
     from enarx.host.sallyport import Permissions
 
-    known = parse_accounts(accounts.read_text(encoding="utf-8")) if accounts else Accounts()
+    known = parse_accounts(_text(accounts)) if accounts else Accounts()
     settings = Settings(
         image=image or _release_image(),
         host=listen[0],
@@ -167,3 +167,12 @@ def _release_image() -> Path:
     from enarx.cli._image import cached_image
 
     return cached_image()
+
+
+def _text(path: Path) -> str:
+    from enarx.cli._files import read
+
+    try:
+        return read(path).decode()
+    except UnicodeDecodeError:
+        raise Malformed(f"{path}: not UTF-8") from None

@@ -18,6 +18,9 @@ from enarx.tcb.errors import EnarxError, Malformed, Unavailable
 
 COMMANDS: Final = {
     "run": "enarx.cli._run",
+    "deploy": "enarx.cli._deploy",
+    "keep": "enarx.cli._keep",
+    "audit": "enarx.cli._audit",
     "config": "enarx.cli._config",
     "host": "enarx.cli._host",
     "image": "enarx.cli._image",
@@ -36,6 +39,10 @@ EARLY: Final = "enarx.early"
 """Where commands find a keep's interpreter that was started in advance."""
 SETTINGS: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _Command = TypeVar("_Command", bound=Callable[..., object])
+
+
+class NotAccepted(EnarxError):
+    """A keep did not prove that it is what its tenant accepts."""
 
 
 class LazyGroup(click.Group):
@@ -134,6 +141,8 @@ def _failed(error: BaseException, output: Output) -> int:
 
 def _code(error: EnarxError) -> ExitCode:
     match error:
+        case NotAccepted():
+            return ExitCode.NOT_ACCEPTED
         case Malformed():
             return ExitCode.MALFORMED
         case Unavailable():

@@ -15,7 +15,11 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.documents: TextIO = sys.stdout
-        """Where JSON documents go: ``enarx run`` changes it, whose standard output is the workload's."""
+        """Where JSON documents go; ``to_stderr`` changes it."""
+
+    def to_stderr(self) -> None:
+        """Give documents on standard error from now on, because standard output is a workload's."""
+        self.documents = sys.stderr
 
     def result(self, schema: str, document: Mapping[str, object], text: str) -> None:
         """Give the result of a command, as ``text`` or as ``document`` with its ``schema``."""

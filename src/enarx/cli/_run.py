@@ -3,57 +3,34 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from enarx.cli._exit import ExitCode
 from enarx.cli._main import EARLY, SETTINGS, json_option
 from enarx.cli._output import Output, printable
-from enarx.cli._parameter import BadValue, Parsed
-from enarx.host.request import Directory, RunRequest, parse_directory, parse_env
-from enarx.tcb.errors import EnarxError
-from enarx.tcb.workload import Ending, Limits, parse_limit
+from enarx.cli._parameter import Parsed
+from enarx.cli._workload import (
+    WorkloadCommand,
+    arguments_argument,
+    code_of,
+    document_of,
+    env_option,
+    limit_option,
+    limits_of,
+    tell_end,
+    threads_option,
+)
+from enarx.host.request import Directory, RunRequest, parse_directory
 
 if TYPE_CHECKING:
     from enarx.host.run import RunResult
 
-CODES = {
-    Ending.TRAPPED: ExitCode.TRAPPED,
-    Ending.STACK_OVERFLOW: ExitCode.STACK_OVERFLOW,
-    Ending.MEMORY_LIMIT: ExitCode.MEMORY_LIMIT,
-    Ending.TABLE_LIMIT: ExitCode.TABLE_LIMIT,
-    Ending.OUTPUT_LIMIT: ExitCode.OUTPUT_LIMIT,
-    Ending.STORAGE_LIMIT: ExitCode.STORAGE_LIMIT,
-    Ending.THREAD_LIMIT: ExitCode.THREAD_LIMIT,
-    Ending.TIME_LIMIT: ExitCode.TIME_LIMIT,
-    Ending.STOPPED: ExitCode.STOPPED,
-    Ending.MALFORMED: ExitCode.MALFORMED,
-    Ending.UNLINKABLE: ExitCode.UNRUNNABLE,
-    Ending.UNSUPPORTED: ExitCode.UNRUNNABLE,
-    Ending.UNAVAILABLE: ExitCode.UNAVAILABLE,
-    Ending.KEEP_LOST: ExitCode.KEEP_LOST,
-}
-"""The exit code of every ending but ``EXITED``, whose code is the program's own."""
 
-
-class RunCommand(click.Command):
-    """A command whose standard output is the workload's, so that JSON documents go to standard error."""
-
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        """Turn the documents away from standard output before anything can fail."""
-        if parent is not None and isinstance(parent.obj, Output):
-            parent.obj.documents = sys.stderr
-        return super().make_context(info_name, args, parent, **extra)
-
-
-@click.command(cls=RunCommand, context_settings=SETTINGS)
+@click.command(cls=WorkloadCommand, context_settings=SETTINGS)
 @click.argument("wasm", type=click.Path(exists=True, dir_okay=False))
-@click.argument("arguments", nargs=-1, type=Parsed("text", str), metavar="[-- ARGS]...")
+@arguments_argument
 @click.option(
     "--config",
     "--wasmcfgfile",
@@ -63,14 +40,7 @@ class RunCommand(click.Command):
     metavar="FILE",
     help="Enarx.toml; without one the workload has stdin, stdout and stderr.",
 )
-@click.option(
-    "--env",
-    "-e",
-    multiple=True,
-    type=Parsed("env", parse_env),
-    metavar="NAME=VALUE",
-    help="An environment variable; wins over Enarx.toml.",
-)
+@env_option
 @click.option(
     "--dir",
     "-d",
@@ -80,15 +50,8 @@ class RunCommand(click.Command):
     metavar="HOST[::GUEST][:ro|:sync]",
     help="Copy a directory into the keep: writable, read-only (ro), or with its changes brought back (sync).",
 )
-@click.option(
-    "--limit",
-    "-l",
-    "limits",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="memory, table, stack, time, output, files, storage, descriptors, threads or module.",
-)
-@click.option("--threads", is_flag=True, help="Let the workload start threads (wasi-threads).")
+@limit_option
+@threads_option
 @click.option(
     "--require-sandbox", is_flag=True, help="Refuse to run unless every layer of the sandbox is in place."
 )
@@ -138,26 +101,19 @@ def run(ctx: click.Context, /, verbose: bool, **options: Any) -> int:
 def _told(result: RunResult, output: Output) -> int:
     """Tell how the run ended, unless the program ended it by itself, and give its exit code."""
     outcome = result.outcome
-    code = outcome.code if outcome.ending is Ending.EXITED else CODES[outcome.ending]
     if output.as_json:
         document = {
-            "ending": outcome.ending.value,
-            "exit_code": int(code),
-            "detail": outcome.detail,
-            "hint": outcome.hint,
-            "memory_bytes": outcome.memory_bytes,
+            **document_of(outcome),
             "wall_ms": result.wall_ms,
             "changed": list(result.changed),
             "conflicts": list(result.conflicts),
             "ports": list(result.ports),
         }
         output.result("enarx.run/1", document, "")
-        return int(code)
+        return code_of(outcome)
     for path in result.conflicts:
         output.warning(f"{printable(path)} was changed here too; the workload's version was not brought back")
-    if isinstance(code, ExitCode):
-        output.error(code, printable(outcome.detail), printable(outcome.hint))
-    return int(code)
+    return tell_end(outcome, output)
 
 
 def request_of(
@@ -189,7 +145,7 @@ def request_of(
         args=arguments,
         env=env,
         directories=directories,
-        limits=_limits(ctx, limits),
+        limits=limits_of(ctx, limits),
         threads=threads,
         require_sandbox=require_sandbox,
         cache_dir=None if no_cache else cache or default_cache_dir(),
@@ -200,14 +156,3 @@ def default_cache_dir() -> str:
     """Where the XDG base directory specification wants caches."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "enarx")
-
-
-def _limits(ctx: click.Context, texts: tuple[str, ...]) -> Limits:
-    limits = Limits()
-    option = next(param for param in ctx.command.params if param.name == "limits")
-    for text in texts:
-        try:
-            limits = parse_limit(text, limits)
-        except EnarxError as error:
-            raise BadValue(error, ctx, option) from None
-    return limits

@@ -223,7 +223,8 @@ HELP: Final = """Judge evidence: whether it is genuine, bound to your challenge,
 Works offline: certificates, revocation lists and other collateral are given with --collateral. Without
 --policy nothing is appraised, and the exit code is 1 unless --authenticity-only says that this is meant. With
 a policy the evidence must be bound to your challenge: --report-data says what that is; "any" leaves it out.
-Evidence of SEV is bound to the session that you name with --launch-session, unless a proof comes along with it.
+Evidence of SEV is bound to the session that you name with --launch-session, until that session has a secret: from
+then on the keep's proof says what it is bound to, as with PEF.
 
 Several files are several pieces of evidence when each is one by itself. Otherwise they are the files of one: a
 quote with its event log and certificates, or quote, signature and PCRs of a TPM, recognised by their content.
@@ -233,6 +234,7 @@ Examples:
   enarx verify report.bin --collateral certs/ --policy prod.toml --report-data 5f1c...
   enarx verify quote.bin --collateral pcs/ --authenticity-only --at 2025-06-01T00:00:00Z
   enarx verify quote.msg quote.sig quote.pcrs ak.pem log.bin --policy prod.toml --report-data 5f1c...
+  enarx verify launch.cbor proof.cbor --launch-session s.json --policy prod.toml --report-data 5f1c...
   enarx verify report.bin --policy prod.toml --report-data 5f1c... --ear jwt --ear-key verifier.pem
   enarx verify --manifest evidence/
 
@@ -323,7 +325,7 @@ def verify(
     verifier = Verifier(tees=chosen, anchors=load_anchors(roots), policy=policy, cache=Cache())
     collateral = load_collateral(collateral_paths)
     launch = parse_launch(read(session_path)) if session_path else None
-    if binding is None and isinstance(launch, LaunchSession):
+    if binding is None and isinstance(launch, LaunchSession) and launch.secret is None:
         binding = launch.binding
     when, bound = at or datetime.now(UTC), ANY if binding is None else binding
     pieces = _pieces(files, chosen)

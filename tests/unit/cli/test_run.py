@@ -10,7 +10,7 @@ import pytest
 import enarx.host.run
 from enarx.cli._exit import ExitCode
 from enarx.cli._main import main
-from enarx.cli._run import CODES
+from enarx.cli._workload import CODES
 from enarx.host.keep_start import Interpreter
 from enarx.host.request import Directory, DirectoryMode, RunRequest
 from enarx.host.run import Observer, RunResult
