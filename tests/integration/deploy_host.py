@@ -28,7 +28,7 @@ class EmulatedHost:
     def __init__(
         self, folder: Path, kinds: Sequence[str] = ("snp",), *, options: Sequence[str] = (), tls: bool = False
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self._stack = contextlib.ExitStack()
         self._kinds = kinds
         self._options = [*options, *(("--tls", str(folder)) if tls else ())]
@@ -37,7 +37,7 @@ class EmulatedHost:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            image = self._folder / "keep.tar"
+            image = self.folder / "keep.tar"
             build_image(image)
             states = [self._machine(stack, kind) for kind in self._kinds]
             command = [sys.executable, "-m", "tests.integration.deploy_host", str(image), *states]
@@ -63,7 +63,7 @@ class EmulatedHost:
         return Trust.release(installed_image(), roots={f"emulated {at}": it for at, it in enumerate(roots)})
 
     def _machine(self, stack: contextlib.ExitStack, kind: str) -> str:
-        state = self._folder / kind
+        state = self.folder / kind
         command = [EMULATOR, "start", kind, "--state", str(state), "--beside-real-hardware", "--json"]
         process = self._started(stack, command)
         assert process.stdout is not None
