@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -118,6 +118,11 @@ class EmulatedBackend:
             keep.stop()
             raise
         return keep
+
+    def run(self, guest: int, argv: Sequence[str], *, channel: int) -> int:
+        """Start a launched guest that is a program, with ``channel`` as its descriptor 3; give its process id."""
+        with self._connected() as platform:
+            return platform.run(guest, argv, channel=channel)
 
     def keep(self, guest: int) -> tuple[int, socket.socket]:
         """Start the keep of a guest."""

@@ -49,12 +49,14 @@ class SevMachine:
         self._chip, self._vendor = chip, vendor
         self._guests: dict[int, SevMachineGuest] = {}
         self._secrets: dict[int, int] = {}
+        self._keeps: set[int] = set()
         own: dict[str, Prepare] = {
             "info": lambda _: self._info,
             "launch": self._launch,
             "measure": self._measure,
             "secret": self._secret,
             "finish": self._finish,
+            "memory": self._memory,
             "stop": self._stop,
         }
         self._commands = {**sev_commands(self.firmware), **own}
@@ -118,6 +120,7 @@ class SevMachine:
             except BaseException:
                 self._forget(handle)
                 raise
+            self._keeps.add(handle)
             return started
 
         return launch
@@ -147,6 +150,18 @@ class SevMachine:
         handle = given.number("guest")
         return done(lambda: self.firmware.launch_finish(handle))
 
+    def _memory(self, given: Arguments) -> Action:
+        """What the processor would show a running guest, for a host that runs one by KVM in the processor's place."""
+        handle = given.number("guest")
+        address, size = given.number("address"), given.number("size", below=MAX_IMAGE_BYTES)
+
+        def read() -> Mapping[str, Value]:
+            closed = handle in self._keeps
+            require(not closed, SevStatus.POLICY_FAILURE, f"guest {handle} is a process with its own port")
+            return {"data": self.firmware.running(handle).memory.read(address, size)}
+
+        return read
+
     def _stop(self, given: Arguments) -> Action:
         handle = given.number("guest")
         return done(lambda: self._forget(handle))
@@ -157,6 +172,7 @@ class SevMachine:
         self.firmware.decommission(handle)
         self._guests.pop(handle, None)
         self._secrets.pop(handle, None)
+        self._keeps.discard(handle)
 
 
 class SevMachineGuest:
