@@ -133,7 +133,9 @@ def serve(
         certificate=tls_cert,
         key=tls_key,
     )
-    agent = Agent(settings, [open_backend(text) for text in backends], lambda keep: _told(output, keep))
+    agent = Agent(
+        settings, [open_backend(text) for text in backends], lambda keep, pid: _told(output, keep, pid)
+    )
     if known.open and not listen[0].startswith(("127.", "::1", "localhost")):
         output.warning("whoever reaches this port may launch keeps; --accounts says who may")
 
@@ -149,9 +151,10 @@ def serve(
     return ExitCode.DONE
 
 
-def _told(output: Output, keep: KeepInfo) -> None:
+def _told(output: Output, keep: KeepInfo, pid: int | None) -> None:
     """Tell the machine's owner what becomes of a keep. What it runs nobody here knows."""
-    what = f"{keep.state.value}: {keep.ended}" if keep.ended else keep.state.value
+    process = "" if pid is None else f", process {pid}"
+    what = f"{keep.state.value}: {keep.ended}" if keep.ended else f"{keep.state.value}{process}"
     output.note(f"keep {keep.id[:8]} on {keep.backend}: {printable(what)}")
 
 

@@ -36,6 +36,9 @@ SECRET_WAIT_S: Final = 120.0
 """How long a measured guest may wait for its tenant's secret."""
 
 
+Tell = Callable[[KeepInfo, int | None], None]
+
+
 class NotFound(EnarxError):
     """There is no such thing, or it is somebody else's."""
 
@@ -81,9 +84,9 @@ class Keeps:
         accounts: Accounts,
         permissions: Permissions,
         max_keeps: int,
-        tell: Callable[[KeepInfo], None] = lambda keep: None,
+        tell: Tell = lambda keep, pid: None,
     ) -> None:
-        """``tell`` learns of every keep that was launched or has ended, from any thread."""
+        """``tell`` learns of every keep that was launched or has ended, and of its process, from any thread."""
         self.backends = tuple(backends)
         self.max_keeps = max_keeps
         self.started = 0
@@ -134,7 +137,7 @@ class Keeps:
             raise Unavailable("the agent is going down")
         if launched.channel is not None:
             self._open_door(keep, launched.channel)
-        self._tell(keep.info())
+        self._tell(keep.info(), keep.launched.pid)
         return keep.info()
 
     @contextmanager
@@ -175,7 +178,7 @@ class Keeps:
             self._end(keep, "it did not start")
             raise NotReady("the keep did not start")
         self._open_door(keep, channel)
-        self._tell(keep.info())
+        self._tell(keep.info(), keep.launched.pid)
         return keep.info()
 
     def list(self, account: Account) -> list[KeepInfo]:
@@ -310,4 +313,4 @@ class Keeps:
             with contextlib.suppress(OSError):
                 channel.shutdown(socket.SHUT_RDWR)  # the thread that reads from it wakes up
         keep.launched.stop()
-        self._tell(keep.info())
+        self._tell(keep.info(), keep.launched.pid)

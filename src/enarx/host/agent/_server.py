@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from enarx.api.agent import KeepInfo
 from enarx.api.keep_image import read_image
 from enarx.host.agent._http import Shell
-from enarx.host.agent._keeps import Keeps
+from enarx.host.agent._keeps import Keeps, Tell
 from enarx.host.agent._routes import Routes
 from enarx.host.agent._tenants import Accounts
 from enarx.host.backend import Backend
@@ -51,7 +50,7 @@ class Agent:
         self,
         settings: Settings,
         backends: Sequence[Backend],
-        tell: Callable[[KeepInfo], None] = lambda keep: None,
+        tell: Tell = lambda keep, pid: None,
     ) -> None:
         """Load the image everywhere; ``tell`` learns of launches and ends, from any thread. Raises ``EnarxError``."""
         if not backends:

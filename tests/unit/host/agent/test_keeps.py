@@ -34,7 +34,7 @@ class Told:
         self.all: list[KeepInfo] = []
         self._changed = threading.Condition()
 
-    def __call__(self, keep: KeepInfo) -> None:
+    def __call__(self, keep: KeepInfo, pid: int | None) -> None:
         with self._changed:
             self.all.append(keep)
             self._changed.notify_all()
