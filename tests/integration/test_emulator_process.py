@@ -462,3 +462,52 @@ while channel.recv(1):
     with ThreadPoolExecutor(8) as pool:
         for answers in pool.map(host, range(8)):
             assert answers == [SECRET + b"1"] * 20
+
+
+def test_guests_that_do_not_run_end_with_the_host_that_launched_them(
+    platform: Platform, home: Path, tmp_path: Path
+) -> None:
+    image, argv = image_of(tmp_path, "channel.sendall(b'up'); channel.recv(1)")
+    with Platform(home) as host:
+        waiting = launch(host, image)
+        running = launch(host, image)
+        channel = run(host, running, argv)
+        assert channel.recv(2) == b"up"
+    platform.command("info")  # when this is answered the platform has seen that the host is gone
+    with pytest.raises(Refused) as caught, socket.socket() as other:
+        platform.run(waiting, argv, channel=other.fileno())
+    assert caught.value.name == "U_PARAMETER"  # there is no such guest any more
+    with pytest.raises(Refused, match="runs already"), socket.socket() as other:
+        platform.run(running, argv, channel=other.fileno())
+    platform.command("stop", guest=running)
+    assert all_of(channel) == b""
+
+
+def test_guests_without_a_host_are_decommissioned_when_their_process_ends(
+    platform: Platform, home: Path, tmp_path: Path
+) -> None:
+    image, argv = image_of(tmp_path, "channel.sendall(b'up'); channel.recv(1)")
+    with Platform(home) as host:
+        guest = launch(host, image)
+        channel = run(host, guest, argv)
+        assert channel.recv(2) == b"up"
+    channel.sendall(b"x")
+    assert all_of(channel) == b""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with pytest.raises(Refused) as caught, socket.socket() as other:
+            platform.run(guest, argv, channel=other.fileno())
+        if caught.value.name == "U_PARAMETER":
+            return
+        time.sleep(0.01)
+    raise AssertionError("the guest is still there")
+
+
+def test_guests_of_a_host_that_stays_are_its_own_to_stop(platform: Platform, tmp_path: Path) -> None:
+    """As with processes: until it has asked how a guest ended, nobody else gets its handle."""
+    image, argv = image_of(tmp_path, "sys.exit(3)")
+    guest = launch(platform, image)
+    assert all_of(run(platform, guest, argv)) == b""
+    assert platform.command("wait", guest=guest) == {"code": 3}
+    assert platform.command("stop", guest=guest) == {}
+    assert refusal(platform, "stop", guest=guest).name == "U_PARAMETER"
