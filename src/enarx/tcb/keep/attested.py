@@ -70,13 +70,17 @@ class Peer:
 class AttestedKeep:
     """One keep: it serves one tenant and ends with the process."""
 
-    def __init__(self, channel: SocketChannel, port: int, runtime: Runtime, *, required: bool) -> None:
+    def __init__(
+        self, channel: SocketChannel, port: int, runtime: Runtime, *, required: bool, streams: bool = False
+    ) -> None:
+        """``streams``: the sockets of the workload are streams of a VM keep's door."""
         self.required = required
         """Whether a missing layer of the sandbox is an error."""
         self.private_files = False
         self.talking = threading.Lock()
         self._channel = channel
         self._port = port
+        self._stream_sockets = streams
         self._runtime = runtime
         self._streams = StandardStreams()
         self._peers: list[Peer] = []
@@ -305,6 +309,7 @@ class AttestedKeep:
             raise ProtocolViolation("there is no workload")
         self._execution = Execution(self._runtime, self._channel, self)
         self._execution.required, self._execution.private_files = self.required, self.private_files
+        self._execution.streams = self._stream_sockets
         if self._job.limits.time_ms is not None:
             self._deadline = time.monotonic() + self._job.limits.time_ms / 1000
         self._execution.start(self._job, self._streams.inside())

@@ -77,6 +77,8 @@ class Execution:
         """Whether a missing layer of the sandbox is an error."""
         self.private_files = False
         """Whether this process sees a file system of its own and no other; components need that."""
+        self.streams = False
+        """Whether the sockets of the workload are streams of a VM keep's door."""
         self.done = os.eventfd(0, os.EFD_CLOEXEC)
         self.outcome: Outcome | None = None
         self.files: Returning | None = None
@@ -171,7 +173,10 @@ class Execution:
         from enarx.tcb.keep.network import Network
 
         with self._reporter.talking:
-            return Network(self._channel, config, roots=job.roots, threads=job.threads).descriptors
+            network = Network(
+                self._channel, config, roots=job.roots, threads=job.threads, streams=self.streams
+            )
+            return network.descriptors
 
     def _load(self, job: Job, engine: Engine, kind: type[Code]) -> Code:
         """Get the code, and leave a sealed copy of what was compiled with the host."""

@@ -55,6 +55,7 @@ class Network:
     Connections are made, and their TLS handshakes done, when the constructor returns. ``roots`` are the PEM
     certificates under which servers are trusted. Without ``credential`` TLS entries have their own, self-signed.
     ``threads`` says whether the guest may have several; with one alone TLS takes fewer system calls.
+    ``streams`` says that sockets are what a VM keep's first process makes of the host's streams.
     Raises ``NetworkUnavailable`` when an entry fails, ``ProtocolViolation`` when the host lies.
     """
 
@@ -66,6 +67,7 @@ class Network:
         roots: bytes,
         threads: bool = True,
         credential: Credential | None = None,
+        streams: bool = False,
     ) -> None:
         self.descriptors: list[Descriptor] = []
         self._channel = channel
@@ -73,6 +75,7 @@ class Network:
         self._roots = roots
         self._credential = credential
         self._threads = threads
+        self._check = _check_stream if streams else _check
         self._acceptor: Acceptor | None = None
         for entry in config.files:
             if isinstance(entry, Listen):
@@ -89,7 +92,8 @@ class Network:
 
     def _connect(self, entry: Connect) -> Descriptor:
         sock = self._ask(self._guest.connect(entry.host, entry.port), entry)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # no guest can ask for it
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # no guest can ask for it
         if entry.protocol is Protocol.TCP:
             return _blocking(Stream(sock))
         try:
@@ -122,33 +126,30 @@ class Network:
             message = f"{_told(entry)}: {answer.reason.value}{detail}"
             raise NetworkUnavailable(message, hint=_HINTS.get(answer.reason, ""))
         try:
-            return _adopt(fds[0], request, answer.port)
+            return self._adopt(fds[0], request, answer.port)
         except (OSError, ProtocolViolation) as error:
             raise ProtocolViolation(f"{_told(entry)}: host gave another socket: {error}") from None
 
-
-def _adopt(fd: int, request: items.Listen | items.Connect, port: int) -> socket.socket:
-    try:
-        sock = socket.socket(fileno=fd)
-    except OSError:
-        os.close(fd)
-        raise
-    try:
-        _check(sock, request, port)
-    except (OSError, ProtocolViolation):
-        sock.close()
-        raise
-    return sock
+    def _adopt(self, fd: int, request: items.Listen | items.Connect, port: int) -> socket.socket:
+        try:
+            sock = socket.socket(fileno=fd)
+        except OSError:
+            os.close(fd)
+            raise
+        try:
+            self._check(sock, request, port)
+        except (OSError, ProtocolViolation):
+            sock.close()
+            raise
+        return sock
 
 
 def _check(sock: socket.socket, request: items.Listen | items.Connect, port: int) -> None:
     """Hold the socket against the request: TCP, listening or connected, on that port and that address."""
     if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
         raise ProtocolViolation(f"expected TCP, found {sock.family} and {sock.type}")
-    listens = isinstance(request, items.Listen)
-    if bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)) is not listens:
-        raise ProtocolViolation(f"expected it {'to listen' if listens else 'not to listen'}")
-    found = sock.getsockname() if listens else sock.getpeername()
+    _check_kind(sock, request)
+    found = sock.getsockname() if isinstance(request, items.Listen) else sock.getpeername()
     if found[1] != port:
         raise ProtocolViolation(f"expected port {port}, found {found[1]}")
     wanted = request.address if isinstance(request, items.Listen) else request.host
@@ -160,6 +161,19 @@ def _check(sock: socket.socket, request: items.Listen | items.Connect, port: int
     without_ipv6 = wanted == "::" and found[0] == "0.0.0.0"  # noqa: S104 (a comparison)
     if ipaddress.ip_address(found[0].partition("%")[0]) != address and not without_ipv6:
         raise ProtocolViolation(f"expected address {wanted}, found {found[0]}")
+
+
+def _check_stream(sock: socket.socket, request: items.Listen | items.Connect, _port: int) -> None:
+    """Hold what stands for the socket against the request; only the host knows ports and addresses."""
+    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+        raise ProtocolViolation(f"expected a stream, found {sock.family} and {sock.type}")
+    _check_kind(sock, request)
+
+
+def _check_kind(sock: socket.socket, request: items.Listen | items.Connect) -> None:
+    listens = isinstance(request, items.Listen)
+    if bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)) is not listens:
+        raise ProtocolViolation(f"expected it {'to listen' if listens else 'not to listen'}")
 
 
 def _blocking(descriptor: Descriptor) -> Descriptor:

@@ -39,7 +39,10 @@ class Listener(Socket):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock, rights=LISTENER_RIGHTS)
         self.inheriting = STREAM_RIGHTS
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # for its connections: no guest can ask
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+            )  # for its connections: no guest can ask
 
     def accept(self, flags: FdFlags) -> Descriptor:
         """Take the next connection."""

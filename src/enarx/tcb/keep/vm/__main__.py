@@ -1,0 +1,92 @@
+"""Where a VM keep begins: the kernel of the image starts this as its first process (``/init``).
+
+1. Make a system of what the kernel left (``_machine``); find the port to the host, and where evidence comes from.
+2. Load what every keep needs, and fork the keep: the same ``AttestedKeep``, as confined as any process keep.
+3. Serve the port until the keep has ended (``_door``); power off.
+
+Nothing is read from the kernel's command line, and there is no console.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Final
+
+from enarx.tcb.errors import EnarxError, Unavailable
+from enarx.tcb.keep.attested import AttestedKeep
+from enarx.tcb.keep.confinement import confined_child
+from enarx.tcb.keep.lockdown import Profile, isolate
+from enarx.tcb.keep.network import load
+from enarx.tcb.keep.runner import Runtime, prepare
+from enarx.tcb.keep.vm._door import Door
+from enarx.tcb.keep.vm._machine import CONFIG, open_port, power_off, set_up
+from enarx.tcb.keep.vm._tree_server import DirectoryTree, serve_tree
+from enarx.tcb.sallyport.socket_channel import SocketChannel
+
+HOST_PORT: Final = "org.enarx.keep"
+PLATFORM_PORT: Final = "org.enarx.platform"
+TSM: Final = f"{CONFIG}/tsm"
+
+
+def main() -> None:
+    """Be the first process; never returns."""
+    try:
+        set_up()
+        port = open_port(HOST_PORT, wait=True)
+        if port is None:
+            raise Unavailable(f"there is no port {HOST_PORT}")
+        _live(port)
+    finally:
+        power_off()
+
+
+def _live(port: int) -> None:
+    platform = _hardware() or open_port(PLATFORM_PORT, wait=False)
+    if platform is None:
+        platform = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)  # no evidence: the keep says so itself
+    runtime = prepare()
+    load()
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        _keep(theirs, platform, runtime)
+    theirs.close()
+    os.close(platform)
+    os.set_blocking(port, False)
+    door = Door(port, ours, pid)
+    try:
+        door.serve()
+    except EnarxError as error:
+        door.report(error)
+
+
+def _keep(channel: socket.socket, platform: int, runtime: Runtime) -> None:
+    """Become the keep; never returns."""
+    try:
+        keep = AttestedKeep(SocketChannel(channel), platform, runtime, required=True, streams=True)
+        confined_child(keep, Profile.MODULE, isolate(Profile.MODULE))
+    finally:
+        os._exit(1)
+
+
+def _hardware() -> int | None:
+    """Fork a process that answers from the kernel's own reports, where there is a TEE that gives some."""
+    try:
+        os.mkdir(f"{TSM}/report/probe")
+        os.rmdir(f"{TSM}/report/probe")
+    except OSError:
+        return None
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        try:
+            theirs.close()
+            serve_tree(ours.fileno(), DirectoryTree(TSM))
+        finally:
+            os._exit(0)
+    ours.close()
+    return theirs.detach()
+
+
+if __name__ == "__main__":
+    main()
