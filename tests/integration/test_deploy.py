@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
+import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.deploy_host import EmulatedHost
@@ -313,8 +317,6 @@ def test_only_the_key_opens_a_keep_that_was_left(
 
 
 def test_token_and_tls_of_the_host(tmp_path: Path, rot13: Path) -> None:
-    from hashlib import sha256
-
     certificate(tmp_path)
     token = "correct-horse"
     (tmp_path / "tokens").write_text(
@@ -420,3 +422,81 @@ def test_a_warm_deployment_is_quick(host: EmulatedHost, trust: Trust, rot13: Pat
         deploy(rot13, host.address, trust=trust)
         took.append(time.perf_counter() - began)
     assert min(took) < 1.0
+
+
+# The audit record.
+
+
+def test_a_rejection_is_on_record_and_comes_out_again(
+    host: EmulatedHost, rot13: Path, tmp_path: Path
+) -> None:
+    steps: list[Step] = []
+    with AuditFile(tmp_path) as audit, pytest.raises(EnarxError):
+        deploy(
+            rot13,
+            host.address,
+            trust=Trust.release(release_image()),
+            audit=audit,
+            observer=steps.append,
+        )
+    (verdict,) = replay(tmp_path, head=audit.head).verdicts
+    assert verdict.same
+    assert verdict.judgement == f"rejected: {steps[-2].facts['check']}"
+    assert [step.what for step in steps[-2:]] == [What.REJECTED, What.STOPPED]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("judgement", "rejected: policy.snp.measurement"),
+        ("now", "2056-01-01T00:00:00+00:00"),
+        ("report_data", "00" * 64),
+        ("claims.measurement", "00" * 48),
+    ],
+)
+def test_a_record_that_was_forged_whole_does_not_come_out_again(
+    recorded: Path, tmp_path: Path, name: str, value: str
+) -> None:
+    """Its writer may compute all hashes anew; the vendor's signatures he cannot."""
+    forge(recorded, tmp_path / "forged", lambda line: line["facts"].update({name: value}))
+    assert not replay(tmp_path / "forged").verdicts[0].same
+
+
+@pytest.mark.parametrize("name", ["evidence", "policy", "collateral", "roots"])
+def test_other_bytes_do_not_give_the_same_verdict(recorded: Path, tmp_path: Path, name: str) -> None:
+    import cbor2
+
+    other = {
+        "evidence": b"\0" * 1184,
+        "policy": b'version = 1\n[snp]\nmeasurement = ["' + b"ab" * 48 + b'"]\n',
+        "collateral": cbor2.dumps([[], [], []], canonical=True),
+        "roots": cbor2.dumps([], canonical=True),
+    }[name]
+    digest = sha256(other).hexdigest()
+    forge(recorded, tmp_path / "forged", lambda line: line["facts"].update({name: digest}))
+    (tmp_path / "forged" / "blobs" / digest).write_bytes(other)
+    assert not replay(tmp_path / "forged").verdicts[0].same
+
+
+@pytest.fixture(scope="module")
+def recorded(host: EmulatedHost, trust: Trust, rot13: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The record of one deployment."""
+    folder = tmp_path_factory.mktemp("audit")
+    with AuditFile(folder) as audit:
+        deploy(rot13, host.address, trust=trust, audit=audit)
+    return folder
+
+
+def forge(recorded: Path, forged: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change every verdict, and chain the lines again."""
+    shutil.copytree(recorded, forged)
+    previous = "0" * 64
+    lines = []
+    for text in (recorded / LOG).read_text().splitlines():
+        line = json.loads(text)
+        if line["event"] == "verdict":
+            change(line)
+        line["previous"] = previous
+        lines.append(json.dumps(line))
+        previous = sha256(lines[-1].encode()).hexdigest()
+    (forged / LOG).write_text("\n".join(lines) + "\n")
