@@ -62,6 +62,7 @@ _SNP: Final = {
 }
 _SEV: Final = {
     "sev.session": "the session of whoever launched the guest was given",
+    "sev.chain.platform": "the certificates of the platform were given, for which a launch is prepared",
     "sev.chain.vendor": "ASK and ARK of the platform's generation were given",
     **{
         f"sev.{name}.{part}": f"{name.upper()}: {question}"

@@ -23,13 +23,12 @@ from enarx.attest import (
     Policy,
     Tee,
     TrustAnchors,
-    Vendor,
     Verifier,
 )
 from enarx.attest.checks import Ledger
 from enarx.attest.launch import PreBoot
 from enarx.attest.launch_proof import SECRET_BYTES
-from enarx.attest.pef import SealedLaunch
+from enarx.attest.pef import SealedLaunch, find_machine
 from enarx.attest.sev import (
     STRICT,
     GuestPolicy,
@@ -37,11 +36,11 @@ from enarx.attest.sev import (
     SessionKeys,
     SevDetail,
     build_secret_table,
+    exported,
     owner_certificate,
     pack_evidence,
     pack_policy,
     pack_secret,
-    parse_chain,
     prepare_session,
     verify_chain,
 )
@@ -133,7 +132,7 @@ class _Pef:
             ledger.missing(
                 "pef.machine", "the public key of the machine", advice="ask who runs the machine for it"
             )
-        trusted = [key for key in keys if anchors.find(Vendor.IBM, key) is not None]
+        trusted = [key for key in keys if find_machine(anchors, key) is not None]
         ledger.require(
             "pef.machine",
             bool(trusted),
@@ -169,7 +168,9 @@ class _Sev:
         now: datetime,
         random: Random,
     ) -> None:
-        self._certificates, pdh = _platform(platform, anchors)
+        ledger = Ledger()
+        self._certificates, chain = exported(platform, ledger)
+        pdh = verify_chain(chain, anchors=anchors, ledger=ledger).pdh
         self._collateral, self._now, self._random = platform, now, random
         self._verifier = Verifier(tees=(SEV,), anchors=anchors, policy=policy)
         self._policy = pack_policy(STRICT | GuestPolicy.ES if tee is Tee.SEV_ES else STRICT)
@@ -223,19 +224,6 @@ class _Sev:
                     self._certificates, api=(major, minor), build=build, policy=self._policy, measure=measure
                 )
         raise Malformed("launch: expected a map of measure, api_major, api_minor and build")
-
-
-def _platform(platform: Collateral, anchors: TrustAnchors) -> tuple[bytes, ec.EllipticCurvePublicKey]:
-    """The platform's certificates and its key, verified up to a root that the tenant trusts."""
-    chains = list(platform.of(Kind.SEV_CERTIFICATE))
-    ledger = Ledger()
-    if not chains:
-        ledger.missing(
-            "sev.chain.vendor",
-            "the certificates of the platform",
-            advice="they are what the platform exports, with AMD's behind them",
-        )
-    return chains[0], verify_chain(parse_chain(chains[0]), anchors=anchors, ledger=ledger).pdh
 
 
 def _nothing(launch: bytes) -> bytes:

@@ -29,6 +29,8 @@ from enarx.tenant.launch import Prepared, prepare
 
 IMAGE = Image(manifest=b"0" * 64 + b"  file\n", size=1)
 CHAIN = b"".join(Case().certificates())
+EXPORT = Document(Kind.SEV_CERTIFICATE, CHAIN[: 4 * 2084])
+VENDOR = Document(Kind.SEV_CERTIFICATE, CHAIN[4 * 2084 :])
 DER = next(iter(pem_blocks(machine_pem())))[1]
 
 
@@ -75,6 +77,15 @@ def test_a_launch_of_sev_gets_the_strict_policy_and_the_image(tee: Tee, policy: 
             raise AssertionError(other)
 
 
+@pytest.mark.parametrize("documents", [(EXPORT, VENDOR), (VENDOR, EXPORT)])
+def test_certificates_of_amd_may_come_apart(documents: tuple[Document, ...]) -> None:
+    prepared = on(Tee.SEV, *documents)
+    assert isinstance(prepared.session, LaunchSession)
+    with pytest.raises(EvidenceRejected) as refused:
+        prepared.answer(said())
+    assert refused.value.check.name == "sev.measure"
+
+
 def test_no_two_launches_share_a_session() -> None:
     first, second = of_sev().session, of_sev().session
     assert isinstance(first, LaunchSession)
@@ -101,7 +112,9 @@ def test_a_launch_of_pef_is_sealed_for_the_one_machine(key: bytes) -> None:
 @pytest.mark.parametrize(
     ("tee", "documents", "name"),
     [
-        (Tee.SEV, (), "sev.chain.vendor"),
+        (Tee.SEV, (), "sev.chain.platform"),
+        (Tee.SEV, (VENDOR,), "sev.chain.platform"),
+        (Tee.SEV, (EXPORT,), "sev.chain.vendor"),
         (Tee.PEF, (), "pef.machine"),
         (Tee.PEF, (Document(Kind.SEV_CERTIFICATE, CHAIN),), "pef.machine"),
     ],

@@ -24,7 +24,7 @@ from enarx.attest.pef._esm import (
 from enarx.attest.pef._launch import SealedLaunch, parse_sealed, write_sealed
 from enarx.attest.pef._policy import PefRules
 from enarx.attest.pef._tee import VERIFIER
-from enarx.attest.pef._verify import PefDetail
+from enarx.attest.pef._verify import PefDetail, find_machine
 
 __all__ = [
     "OAEP",
@@ -39,6 +39,7 @@ __all__ = [
     "Sealed",
     "SealedLaunch",
     "build_esm_blob",
+    "find_machine",
     "parse_digests",
     "parse_esm_blob",
     "parse_sealed",

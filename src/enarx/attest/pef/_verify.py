@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from enarx.attest.anchors import Vendor
+from enarx.attest.anchors import Anchor, TrustAnchors, Vendor
 from enarx.attest.claims import Measurement, Revocation, Tee, Verified
 from enarx.attest.launch_proof import LaunchProof, check_proof
 from enarx.attest.pef._esm import Digests
@@ -21,6 +21,12 @@ class PefDetail:
     """What a proof proves beside the claims that all TEEs have."""
 
     digests: Digests
+
+
+def find_machine(anchors: TrustAnchors, spki: bytes) -> Anchor | None:
+    """Give the anchor that is this machine's key, bare: roots that certify other keys are no machines."""
+    bare = (anchor for anchor in anchors.of(Vendor.IBM) if anchor.certificate is None)
+    return next((anchor for anchor in bare if anchor.spki == spki), None)
 
 
 def verify(evidence: LaunchProof, context: Context) -> Verified:
@@ -38,7 +44,7 @@ def verify(evidence: LaunchProof, context: Context) -> Verified:
             "the secret and the digests that were sealed for the virtual machine",
             advice="only who sealed them can judge it: give the session (--launch-session)",
         )
-    root = context.anchors.find(Vendor.IBM, launch.machine)  # 2
+    root = find_machine(context.anchors, launch.machine)  # 2
     ledger.require(
         "pef.machine",
         root is not None,

@@ -1,7 +1,7 @@
 """AMD SEV and SEV-ES, attested before the guest runs: the owner verifies the platform, opens a session with it,
 compares the launch measurement, and only then hands over a secret.
 
-parse_chain, verify_chain: the platform's certificates, up to a pinned root of AMD
+parse_chain, exported, verify_chain: the platform's certificates, up to a pinned root of AMD
 GuestPolicy, STRICT, pack_policy, SessionKeys, prepare_session, owner_certificate: what LAUNCH_START takes
 parse_launch_measure, LaunchMeasure.check: what LAUNCH_MEASURE gives
 build_secret_table, pack_secret: what LAUNCH_SECRET takes
@@ -13,6 +13,7 @@ from enarx.attest.sev._chain import Platform, PlatformChain, parse_chain, verify
 from enarx.attest.sev._encode import owner_certificate
 from enarx.attest.sev._evidence import MEDIA_TYPE, LaunchEvidence, pack_evidence, parse_evidence
 from enarx.attest.sev._launch import LaunchSession, parse_session, write_session
+from enarx.attest.sev._platform import exported
 from enarx.attest.sev._policy import SevPolicyRules, SevRules
 from enarx.attest.sev._proven import looks_like_launch, pack_proven, parse_launch
 from enarx.attest.sev._secret_table import build_secret_table, parse_secret_table
@@ -52,6 +53,7 @@ __all__ = [
     "SevRules",
     "VerifiedLaunch",
     "build_secret_table",
+    "exported",
     "looks_like_launch",
     "owner_certificate",
     "pack_evidence",

@@ -113,6 +113,11 @@ class AmdCertificate:
     """Big endian. ``None``: the ARK of Naples as AMD published it, which has none."""
 
     @property
+    def raw(self) -> bytes:
+        """The bytes that were read."""
+        return self.signed + (self.signature or b"")[::-1]
+
+    @property
     def spki(self) -> bytes:
         """The key as DER SubjectPublicKeyInfo, by which roots are pinned."""
         return self.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

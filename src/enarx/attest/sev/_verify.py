@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from enarx.attest.claims import Measurement, ReportData, Revocation, Tee, Verified
-from enarx.attest.collateral import Kind
 from enarx.attest.launch_proof import check_proof
-from enarx.attest.sev._certs import CERTIFICATE_BYTES, AmdCertificate, SevCertificate, Usage, signed_by_ask
-from enarx.attest.sev._chain import Platform, PlatformChain, verify_chain
-from enarx.attest.sev._evidence import LaunchEvidence, PolicyBits, amd_certificates, spki_of
+from enarx.attest.sev._chain import Platform, verify_chain
+from enarx.attest.sev._evidence import LaunchEvidence, PolicyBits, spki_of
 from enarx.attest.sev._launch import LaunchSession
+from enarx.attest.sev._platform import complete_chain, vendor_certificates
 from enarx.attest.sev._session import VerifiedLaunch, policy_mac
 from enarx.attest.tee import Context
 from enarx.attest.x509 import load_public_key
@@ -111,41 +110,12 @@ def _report_data(evidence: LaunchEvidence, launch: LaunchSession, context: Conte
 
 
 def _platform(evidence: LaunchEvidence, launch: LaunchSession, context: Context) -> Platform:
-    pdh, pek, oca, cek = evidence.platform
-    vendor = [*evidence.vendor, *_collateral(context)]
-    ask = _signer(cek, [one for one in vendor if one.usage is Usage.ASK])
-    arks = [one for one in vendor if one.usage is Usage.ARK]
-    ark = next((one for one in arks if ask is not None and one.key_id == ask.certifying_id), None)
-    if ask is None or ark is None:
-        context.ledger.missing(
-            "sev.chain.vendor",
-            "the ASK and ARK of the platform's generation",
-            advice="AMD publishes both together (ask_ark_naples.cert and so on): give that file as collateral",
-        )
     owner = None if launch.owner is None else load_public_key(launch.owner)
     if owner is not None and not isinstance(owner, ec.EllipticCurvePublicKey):
         raise Malformed("sev session: the owner's key is not one of an elliptic curve")
-    chain = PlatformChain(pdh=pdh, pek=pek, oca=oca, cek=cek, ask=ask, ark=ark)
+    vendor = (*evidence.vendor, *vendor_certificates(context.collateral))
+    chain = complete_chain(evidence.platform, vendor, context.ledger)
     return verify_chain(chain, anchors=context.anchors, ledger=context.ledger, owner=owner)
-
-
-def _collateral(context: Context) -> list[AmdCertificate]:
-    """Certificates of AMD among the documents, alone or behind the four of a platform, which are of the same kind."""
-    found: list[AmdCertificate] = []
-    for data in context.collateral.of(Kind.SEV_CERTIFICATE):
-        for start in (0, 4 * CERTIFICATE_BYTES):
-            try:
-                found += amd_certificates(data[start:])
-            except Malformed:
-                continue
-    return found
-
-
-def _signer(cek: SevCertificate, asks: list[AmdCertificate]) -> AmdCertificate | None:
-    """The ASK that signed the CEK, or else any: then the check of the chain says that it did not."""
-    made = cek.signatures_of(Usage.ASK)
-    signing = (ask for ask in asks if any(signed_by_ask(ask, one, cek.signed) for one in made))
-    return next(signing, asks[0] if asks else None)
 
 
 def _check_session(evidence: LaunchEvidence, launch: LaunchSession, context: Context) -> None:

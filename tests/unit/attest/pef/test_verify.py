@@ -10,7 +10,7 @@ from hashlib import sha256
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.forge.launch import DIGESTS, REPORT_DATA, machine_anchors, machine_pem, proof, released, sealed
-from tests.forge.pki import NOW, ec_key, rsa_key
+from tests.forge.pki import NOW, Cert, amd_name, ec_key, rsa_key
 from tests.forge.sev import Launch
 
 from enarx.attest import (
@@ -49,6 +49,8 @@ from enarx.tcb.errors import Malformed
 from enarx.tcb.session import LAUNCH_GUID
 
 MACHINE = sealed().machine_sha256
+AUTHORITY = Cert(name=amd_name("an authority"), key=rsa_key("machine")).der
+"""A certificate of the machine's own key: what may certify keys is not named as a machine."""
 ANY = 'measurement = "any"\nvendor_root = "any"\n'
 
 
@@ -119,6 +121,7 @@ def test_without_the_session_nothing_can_be_said(launch: str | None) -> None:
         (None, machine_anchors("stranger"), "pef.machine"),
         (None, TrustAnchors.none().adding(machine_pem(), name="AMD's", vendor=Vendor.AMD), "pef.machine"),
         (None, TrustAnchors.vendor(), "pef.machine"),
+        (None, TrustAnchors.none().adding(AUTHORITY, name="authority"), "pef.machine"),
     ],
 )
 def test_each_check_refuses_alone(raw: bytes | None, anchors: TrustAnchors | None, name: str) -> None:
