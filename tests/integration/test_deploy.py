@@ -84,8 +84,14 @@ def test_the_same_workload_on_every_tee_gives_the_same_output(tmp_path: Path, ro
                 result = deploy(rot13, host.address, trust=trust, tee=kind, stdin=b"uryyb", audit=audit)
             assert (result.stdout, result.outcome.code) == (b"hello", 0), kind
             assert [verdict.claims.tee.value for verdict in result.verdicts] == [kind, kind]
+            left = start(
+                rot13, host.address, trust=trust, tee=kind, credentials=Credentials(tmp_path / "keeps")
+            )
+            with AuditFile(tmp_path / "audit") as audit:
+                returned = replace(Keep.of(left, trust), audit=audit).attach()
+            assert returned.outcome.code == 0, kind
         played = replay(tmp_path / "audit", head=audit.head)
-        assert len(played.verdicts) == 2 * len(KINDS)
+        assert len(played.verdicts) == 3 * len(KINDS)
         assert all(verdict.same and verdict.again == "accepted" for verdict in played.verdicts)
 
 

@@ -104,7 +104,7 @@ class Deployment:
 
     def leave(self, credentials: Credentials) -> Credential:
         """Deploy, start, and leave it running; the way back is in ``credentials`` first. Raises ``EnarxError``."""
-        with _Undertaking(self, returning=True) as it, it.locked() as conversation:
+        with _Undertaking(self) as it, it.locked() as conversation:
             credential = it.credential()
             credentials.add(credential)
             try:
@@ -121,9 +121,8 @@ class Deployment:
 class _Undertaking:
     """One deployment on its way. Leaving it with an error ends the keep."""
 
-    def __init__(self, plan: Deployment, *, returning: bool = False) -> None:
+    def __init__(self, plan: Deployment) -> None:
         self._plan = plan
-        self._returning = returning
         self._key = Ed25519PrivateKey.generate()
         self._life = Life(AuditLog())
         self._agent = AgentClient(plan.host)
@@ -192,6 +191,7 @@ class _Undertaking:
     def credential(self) -> Credential:
         """Give the way back to this keep."""
         binding = self.judge.verdicts[-1].binding
+        kept = None if self._prepared is None else self._prepared.kept
         return Credential(
             host=self._plan.host.url,
             keep=self.keep.id,
@@ -201,6 +201,7 @@ class _Undertaking:
             configuration=binding.configuration,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             key=self._key.private_bytes_raw(),
+            launch=b"" if kept is None else kept.pack(),
         )
 
     def _tell(self, step: Step) -> None:
@@ -222,10 +223,6 @@ class _Undertaking:
         """Have a keep launched on a TEE that both sides accept."""
         plan = self._plan
         tee = self._choose()
-        if self._returning and tee in PRE_BOOT:
-            raise Unavailable(
-                f"nobody could return to a keep on {tee.value}", hint="stay with it, or choose another TEE"
-            )
         told = self._endorsements(tee) if self._needs_host(tee) else Collateral.none()
         given = plan.collateral if isinstance(plan.collateral, Collateral) else told
         prepared = prepare(

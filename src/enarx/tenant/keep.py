@@ -25,6 +25,7 @@ from enarx.tenant.credentials import Credential
 from enarx.tenant.deployment import Result
 from enarx.tenant.endorsement import CollateralFrom, fetch, read_platform
 from enarx.tenant.judge import Judge, KeepRejected, Verdict
+from enarx.tenant.kept_launch import parse_kept
 from enarx.tenant.steps import Observer, Step, What, Who, nobody
 from enarx.tenant.streams import Input, Interrupt, Output, captured, sink_of, source_of
 from enarx.tenant.upgrade import open_channel
@@ -131,12 +132,15 @@ class Keep:
             with AgentClient(self.host) as agent:
                 given = read_platform(agent.platform(self.credential.tee), self.credential.tee)
         vendor = self.collateral is CollateralFrom.VENDOR
+        kept = parse_kept(self.credential.launch) if self.credential.launch else None
         return Judge(
             trust=self.trust,
             tee=self.credential.tee,
             collateral=lambda evidence: fetch(evidence, datetime.now(UTC)) if vendor else given,
             clock=lambda: datetime.now(UTC),
             tell=self._told,
+            whole=bytes if kept is None else kept.evidence,
+            launch=lambda: None if kept is None else kept.session,
             keeper=self.audit,
         )
 
