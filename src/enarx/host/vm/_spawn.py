@@ -1,0 +1,68 @@
+"""Start QEMU so that it never outlives who started it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import IO, Final
+
+from enarx.tcb.errors import Unavailable
+
+MAX_COMPLAINT_BYTES: Final = 4096
+_HELPER: Final = (
+    "import ctypes,os,signal,sys\n"
+    "ctypes.CDLL(None).prctl(1, signal.SIGKILL)\n"
+    "os.getppid() == int(sys.argv[1]) or os._exit(1)\n"
+    "try:\n os.execvp(sys.argv[2], sys.argv[2:])\n"
+    "except OSError as error:\n sys.exit(f'{sys.argv[2]}: {error.strerror.lower()}')\n"
+)
+"""PR_SET_PDEATHSIG, and an end at once if the parent has ended before it."""
+
+
+class Process:
+    """One QEMU. It is killed when the *thread* that made this object ends."""
+
+    def __init__(self, command: Sequence[str], descriptors: Sequence[int]) -> None:
+        """Start it with these descriptors under their numbers. Raises ``Unavailable``."""
+        self._complaint: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
+        helper = [sys.executable, "-I", "-S", "-c", _HELPER, str(os.getpid()), *command]
+        try:
+            self._process = subprocess.Popen(
+                helper,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._complaint,
+                pass_fds=tuple(descriptors),
+                env={"PATH": os.environ.get("PATH", os.defpath)},
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._complaint.close()
+            raise Unavailable(f"{command[0]} does not start: {(error.strerror or '').lower()}") from None
+        self.pid = self._process.pid
+
+    def kill(self) -> None:
+        """End it now."""
+        self._process.kill()
+
+    def wait(self, timeout_s: float) -> int:
+        """Give its exit status, negative for a signal; kill it when it takes longer."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def complaint(self) -> str:
+        """Give the last line that it wrote on standard error, without its own name."""
+        size = self._complaint.seek(0, os.SEEK_END)
+        self._complaint.seek(max(0, size - MAX_COMPLAINT_BYTES))
+        lines = self._complaint.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].partition(": ")[2] or lines[-1] if lines else ""
+
+    def close(self) -> None:
+        """Give back what is held for it."""
+        self._complaint.close()
