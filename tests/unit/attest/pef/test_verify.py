@@ -200,6 +200,7 @@ def test_a_session_of_wrong_sizes_is_refused(change: dict[str, object]) -> None:
         ('"machine"', '"machine": "", "machine"'),
         ("{", "["),
     ],
+    ids=["name", "value", "text", "truth", "surplus", "twice", "list"],
 )
 def test_another_form_of_session_is_malformed_and_shows_no_secret(old: str, new: str) -> None:
     text = json.dumps(json.loads(write_sealed(sealed())))
@@ -216,6 +217,7 @@ def test_another_form_of_session_is_malformed_and_shows_no_secret(old: str, new:
         machine_pem()[:-40],
         ec_key("no rsa").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
     ],
+    ids=["nothing", "cut off", "another algorithm"],
 )
 def test_what_is_no_key_of_a_machine_is_refused(pem: bytes) -> None:
     with pytest.raises(MalformedEvidence, match="machine key"):
