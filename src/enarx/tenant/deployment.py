@@ -224,16 +224,17 @@ class _Undertaking:
         plan = self._plan
         tee = self._choose()
         told = self._endorsements(tee) if self._needs_host(tee) else Collateral.none()
-        given = plan.collateral if isinstance(plan.collateral, Collateral) else told
+        known = told | plan.collateral if isinstance(plan.collateral, Collateral) else told
         prepared = prepare(
             tee,
-            told if told is given else told | given,
+            known,
             plan.image,
             anchors=plan.trust.anchors,
             policy=plan.trust.policy,
             now=datetime.now(UTC),
         )
         self._prepared = prepared
+        fetched = plan.collateral is CollateralFrom.VENDOR and tee not in PRE_BOOT
         kept = self._kept = self._agent.create(tee.value, prepared.tenant)
         facts = {"keep": kept.id, "tee": printable(kept.tee), "backend": printable(kept.backend)}
         facts["emulated"] = "yes" if kept.emulated else "no"
@@ -245,9 +246,7 @@ class _Undertaking:
         self.judge = Judge(
             trust=plan.trust,
             tee=tee.value,
-            collateral=(lambda evidence: fetch(evidence, datetime.now(UTC)))
-            if plan.collateral is CollateralFrom.VENDOR
-            else lambda evidence: given,
+            collateral=lambda evidence: fetch(evidence, datetime.now(UTC)) if fetched else known,
             clock=lambda: datetime.now(UTC),
             tell=self._tell,
             whole=prepared.evidence,

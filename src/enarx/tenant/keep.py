@@ -126,17 +126,16 @@ class Keep:
                 self.audit.life(life.audit.records)
 
     def _judge(self) -> Judge:
-        if isinstance(self.collateral, Collateral):
-            given = self.collateral
-        elif self.collateral is CollateralFrom.HOST:
+        known = self.collateral if isinstance(self.collateral, Collateral) else Collateral.none()
+        fetched = self.collateral is CollateralFrom.VENDOR and not self.credential.launch
+        if not isinstance(self.collateral, Collateral) and not fetched:
             with AgentClient(self.host) as agent:
-                given = read_platform(agent.platform(self.credential.tee), self.credential.tee)
-        vendor = self.collateral is CollateralFrom.VENDOR
+                known = read_platform(agent.platform(self.credential.tee), self.credential.tee)
         kept = parse_kept(self.credential.launch) if self.credential.launch else None
         return Judge(
             trust=self.trust,
             tee=self.credential.tee,
-            collateral=lambda evidence: fetch(evidence, datetime.now(UTC)) if vendor else given,
+            collateral=lambda evidence: fetch(evidence, datetime.now(UTC)) if fetched else known,
             clock=lambda: datetime.now(UTC),
             tell=self._told,
             whole=bytes if kept is None else kept.evidence,
