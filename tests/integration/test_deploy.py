@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from tests.integration.deploy_host import EmulatedHost
 
+from enarx.attest import Collateral
 from enarx.tcb.errors import EnarxError, Malformed, Unavailable
 from enarx.tcb.workload import Ending, Limits, Secret
 from enarx.tenant import aio
@@ -29,6 +30,7 @@ from enarx.tenant.audit_replay import replay
 from enarx.tenant.conversation import KeepRefused
 from enarx.tenant.credentials import Credentials
 from enarx.tenant.deployment import deploy, release_image, start
+from enarx.tenant.endorsement import read_platform
 from enarx.tenant.keep import Keep, is_over
 from enarx.tenant.package import Package
 from enarx.tenant.secret_source import SecretSource
@@ -222,6 +224,33 @@ def test_only_tees_of_the_policy_are_asked_for(host: EmulatedHost, trust: Trust,
 def test_nobody_is_there(rot13: Path) -> None:
     with pytest.raises(HostUnreachable):
         deploy(rot13, "http://127.0.0.1:9", trust=Trust.release(release_image()))
+
+
+def test_collateral_from_elsewhere(host: EmulatedHost, trust: Trust, rot13: Path) -> None:
+    """The host is not asked; what the tenant finds is asked for once, and verified like anything."""
+    with AgentClient(host.address) as agent:
+        told = read_platform(agent.platform("snp"), "snp")
+    asked: list[bytes] = []
+
+    def find(evidence: bytes) -> Collateral:
+        asked.append(evidence)
+        return told
+
+    steps: list[What] = []
+    for choice in (find, told):
+        result = deploy(
+            rot13,
+            host.address,
+            trust=trust,
+            collateral=choice,
+            observer=lambda step: steps.append(step.what),
+        )
+        assert result.outcome.code == 0
+    assert len(asked) == 1
+    assert What.ENDORSED not in steps
+    for nothing in (Collateral.none(), lambda evidence: Collateral.none()):
+        with pytest.raises(EnarxError):
+            deploy(rot13, host.address, trust=trust, collateral=nothing)
 
 
 # For asyncio.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from enarx.tcb.binding import Stage
 from enarx.tcb.errors import EnarxError, ProtocolViolation
 from enarx.tcb.session._messages import Attestation
 from enarx.tcb.wire import encode
+from enarx.tenant import conversation
 from enarx.tenant.agent_calls import HostMisbehaved
 from enarx.tenant.agent_client import AgentClient
 from enarx.tenant.channel import ChannelLost
@@ -219,6 +221,30 @@ def test_an_emulated_root_that_the_tenant_did_not_name(
     from enarx.tenant.deployment import release_image
 
     rejected(hostile, package, Trust.release(release_image()), EvidenceRejected)
+
+
+def test_downgrade_of_tls(hostile: HostileHost, package: Package, trust: Trust) -> None:
+    def channel(client: socket.socket, keep: str) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        client.setblocking(True)
+        context.wrap_socket(client, server_side=True).recv(1)
+
+    hostile.channel = channel
+    rejected(hostile, package, trust, ChannelLost)
+
+
+def test_a_host_that_swallows_everything_costs_only_time(
+    hostile: HostileHost, package: Package, trust: Trust, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def channel(client: socket.socket, keep: str) -> None:
+        impostor = Impostor(client)
+        impostor.hello()
+        impostor.hear()
+
+    monkeypatch.setattr(conversation, "EVIDENCE_TIMEOUT_S", 0.2)
+    hostile.channel = channel
+    assert "in time" in str(rejected(hostile, package, trust, ChannelLost))
 
 
 # The stolen session.

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from enarx.api import agent as api
-from enarx.attest import Collateral
 from enarx.tcb.workload import Limits, Secret
 from enarx.tenant.agent_calls import HostAddress
 from enarx.tenant.audit import AuditFile
 from enarx.tenant.deployment import Deployment, Result, plan_deployment
-from enarx.tenant.endorsement import CollateralFrom
+from enarx.tenant.endorsement import CollateralChoice, CollateralFrom
 from enarx.tenant.keep import Keep
 from enarx.tenant.package import Package
 from enarx.tenant.secret_source import SecretSource
@@ -45,7 +44,7 @@ async def deploy(
     limits: Limits | None = None,
     threads: bool = False,
     tee: str = api.ANY,
-    collateral: CollateralFrom | Collateral = CollateralFrom.HOST,
+    collateral: CollateralChoice = CollateralFrom.HOST,
     stdin: Input = None,
     stdout: AsyncOutput = None,
     stderr: AsyncOutput = None,

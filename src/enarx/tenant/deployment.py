@@ -35,7 +35,7 @@ from enarx.tenant.audit import AuditFile
 from enarx.tenant.channel import Channel
 from enarx.tenant.conversation import Conversation
 from enarx.tenant.credentials import Credential, Credentials
-from enarx.tenant.endorsement import CollateralFrom, fetch, read_platform
+from enarx.tenant.endorsement import CollateralChoice, CollateralFrom, collateral_for, read_platform
 from enarx.tenant.image import installed_image
 from enarx.tenant.judge import Judge, Verdict
 from enarx.tenant.launch import Prepared, prepare
@@ -79,7 +79,7 @@ class Deployment:
     limits: Limits = field(default_factory=Limits)
     threads: bool = False
     tee: str = api.ANY
-    collateral: CollateralFrom | Collateral = CollateralFrom.HOST
+    collateral: CollateralChoice = CollateralFrom.HOST
     observer: Observer = nobody
     audit: AuditFile | None = None
     interrupt: Interrupt | None = None
@@ -224,17 +224,18 @@ class _Undertaking:
         plan = self._plan
         tee = self._choose()
         told = self._endorsements(tee) if self._needs_host(tee) else Collateral.none()
-        known = told | plan.collateral if isinstance(plan.collateral, Collateral) else told
         prepared = prepare(
             tee,
-            known,
+            told | plan.collateral if isinstance(plan.collateral, Collateral) else told,
             plan.image,
             anchors=plan.trust.anchors,
             policy=plan.trust.policy,
             now=datetime.now(UTC),
         )
         self._prepared = prepared
-        fetched = plan.collateral is CollateralFrom.VENDOR and tee not in PRE_BOOT
+        choice = plan.collateral
+        if choice is CollateralFrom.VENDOR and tee in PRE_BOOT:
+            choice = CollateralFrom.HOST  # no service has the platform's own keys
         kept = self._kept = self._agent.create(tee.value, prepared.tenant)
         facts = {"keep": kept.id, "tee": printable(kept.tee), "backend": printable(kept.backend)}
         facts["emulated"] = "yes" if kept.emulated else "no"
@@ -246,7 +247,7 @@ class _Undertaking:
         self.judge = Judge(
             trust=plan.trust,
             tee=tee.value,
-            collateral=lambda evidence: fetch(evidence, datetime.now(UTC)) if fetched else known,
+            collateral=collateral_for(choice, told),
             clock=lambda: datetime.now(UTC),
             tell=self._tell,
             whole=prepared.evidence,
@@ -317,7 +318,7 @@ def deploy(
     limits: Limits | None = None,
     threads: bool = False,
     tee: str = api.ANY,
-    collateral: CollateralFrom | Collateral = CollateralFrom.HOST,
+    collateral: CollateralChoice = CollateralFrom.HOST,
     stdin: Input = None,
     stdout: Output = None,
     stderr: Output = None,
@@ -360,7 +361,7 @@ def start(
     limits: Limits | None = None,
     threads: bool = False,
     tee: str = api.ANY,
-    collateral: CollateralFrom | Collateral = CollateralFrom.HOST,
+    collateral: CollateralChoice = CollateralFrom.HOST,
     observer: Observer = nobody,
     audit: AuditFile | None = None,
     interrupt: Interrupt | None = None,

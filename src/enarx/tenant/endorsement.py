@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable
+from datetime import UTC, datetime
 from enum import Enum
 
 from enarx.api.agent import Platform
@@ -17,6 +18,10 @@ class CollateralFrom(Enum):
     """The host itself, which has it at hand."""
     VENDOR = "vendor"
     """The vendors' services, over the network."""
+
+
+CollateralChoice = CollateralFrom | Collateral | Callable[[bytes], Collateral]
+"""Whom to ask, what there is already, or a function that finds it for some evidence."""
 
 
 def read_platform(platform: Platform, tee: str) -> Collateral:
@@ -36,8 +41,26 @@ def read_platform(platform: Platform, tee: str) -> Collateral:
     )
 
 
-def fetch(evidence: bytes, now: datetime) -> Collateral:
+def collateral_for(choice: CollateralChoice, told: Collateral) -> Callable[[bytes], Collateral]:
+    """Give what finds collateral for the evidence of one keep; ``told`` is what its host says."""
+    if isinstance(choice, Collateral):
+        known = told | choice
+        return lambda evidence: known
+    if choice is CollateralFrom.HOST:
+        return lambda evidence: told
+    ask = fetch if isinstance(choice, CollateralFrom) else choice
+    found: list[Collateral] = []
+
+    def once(evidence: bytes) -> Collateral:
+        if not found:  # all evidence of one keep is of one machine
+            found.append(told | ask(evidence))
+        return found[0]
+
+    return once
+
+
+def fetch(evidence: bytes) -> Collateral:
     """Ask the vendors for what ``evidence`` needs. Raises ``EnarxError``."""
     from enarx.attest.fetch import fetch_collateral  # few need it, and it takes its time to load
 
-    return fetch_collateral([evidence], now=now).collateral
+    return fetch_collateral([evidence], now=datetime.now(UTC)).collateral

@@ -23,7 +23,7 @@ from enarx.tenant.channel import Channel
 from enarx.tenant.conversation import Conversation
 from enarx.tenant.credentials import Credential
 from enarx.tenant.deployment import Result
-from enarx.tenant.endorsement import CollateralFrom, fetch, read_platform
+from enarx.tenant.endorsement import CollateralChoice, CollateralFrom, collateral_for, read_platform
 from enarx.tenant.judge import Judge, KeepRejected, Verdict
 from enarx.tenant.kept_launch import parse_kept
 from enarx.tenant.steps import Observer, Step, What, Who, nobody
@@ -42,7 +42,7 @@ class Keep:
     credential: Credential
     host: HostAddress
     trust: Trust
-    collateral: CollateralFrom | Collateral = CollateralFrom.HOST
+    collateral: CollateralChoice = CollateralFrom.HOST
     observer: Observer = nobody
     audit: AuditFile | None = None
     interrupt: Interrupt | None = field(default=None, repr=False)
@@ -126,16 +126,17 @@ class Keep:
                 self.audit.life(life.audit.records)
 
     def _judge(self) -> Judge:
-        known = self.collateral if isinstance(self.collateral, Collateral) else Collateral.none()
-        fetched = self.collateral is CollateralFrom.VENDOR and not self.credential.launch
-        if not isinstance(self.collateral, Collateral) and not fetched:
+        choice, told = self.collateral, Collateral.none()
+        if choice is CollateralFrom.VENDOR and self.credential.launch:
+            choice = CollateralFrom.HOST  # no service has the platform's own keys
+        if choice is CollateralFrom.HOST:
             with AgentClient(self.host) as agent:
-                known = read_platform(agent.platform(self.credential.tee), self.credential.tee)
+                told = read_platform(agent.platform(self.credential.tee), self.credential.tee)
         kept = parse_kept(self.credential.launch) if self.credential.launch else None
         return Judge(
             trust=self.trust,
             tee=self.credential.tee,
-            collateral=lambda evidence: fetch(evidence, datetime.now(UTC)) if fetched else known,
+            collateral=collateral_for(choice, told),
             clock=lambda: datetime.now(UTC),
             tell=self._told,
             whole=bytes if kept is None else kept.evidence,
