@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "inspect": "enarx.cli._inspect",
     "policy": "enarx.cli._policy_command",
     "tcb": "enarx.cli._tcb",
+    "demo": "enarx.cli._demo",
     "completion": "enarx.cli._completion",
 }
 """Every command and the module that defines a command of that name."""
@@ -121,7 +122,7 @@ def _failed(error: BaseException, output: Output) -> int:
         case click.UsageError():
             return output.error(ExitCode.USAGE, printable(_clause(error)), _usage_hint(error))
         case EnarxError():
-            return output.error(_code(error), printable(str(error)), printable(error.hint))
+            return output.error(exit_code_of(error), printable(str(error)), printable(error.hint))
         case BrokenPipeError():
             os.dup2(
                 os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
@@ -139,7 +140,8 @@ def _failed(error: BaseException, output: Output) -> int:
     )
 
 
-def _code(error: EnarxError) -> ExitCode:
+def exit_code_of(error: EnarxError) -> ExitCode:
+    """Give the exit code that fits ``error``."""
     match error:
         case NotAccepted():
             return ExitCode.NOT_ACCEPTED
