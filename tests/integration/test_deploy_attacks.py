@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import socket
-import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
+from OpenSSL import SSL
 from tests.integration.deploy_host import EmulatedHost
 from tests.integration.hostile_host import (
     Answer,
@@ -23,6 +25,7 @@ from tests.integration.hostile_host import (
 from enarx.attest import EvidenceRejected
 from enarx.tcb.binding import Stage
 from enarx.tcb.errors import EnarxError, ProtocolViolation
+from enarx.tcb.keep.tls import self_signed, server_context
 from enarx.tcb.session._messages import Attestation
 from enarx.tcb.wire import encode
 from enarx.tenant import conversation
@@ -224,14 +227,23 @@ def test_an_emulated_root_that_the_tenant_did_not_name(
 
 
 def test_downgrade_of_tls(hostile: HostileHost, package: Package, trust: Trust) -> None:
+    why: SimpleQueue[str] = SimpleQueue()
+
     def channel(client: socket.socket, keep: str) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context = server_context(self_signed("keep", now=datetime.now(UTC)))
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
         client.setblocking(True)
-        context.wrap_socket(client, server_side=True).recv(1)
+        connection = SSL.Connection(context, client)
+        connection.set_accept_state()
+        try:
+            connection.do_handshake()
+        except SSL.Error as error:
+            why.put(str(error))
 
     hostile.channel = channel
     rejected(hostile, package, trust, ChannelLost)
+    assert "unsupported protocol" in why.get(timeout=30)
 
 
 def test_a_host_that_swallows_everything_costs_only_time(
