@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/.examples ## Build an example workload and run it in a keep.
+demo: $(VENV)/.examples ## Deploy a workload with a secret to an emulated machine; see a tampered one refused.
 	@$(BIN)/python tools/demo.py
 
 test: $(VENV)/.dev ## Run every test.

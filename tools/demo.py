@@ -1,26 +1,33 @@
-"""Show what a keep does, in six steps that check what they claim: ``make demo``.
+"""Show what Enarx does, in six steps that check what they claim: ``make demo``.
 
-A line that starts with ``$`` is a command that was run as it stands, with what it wrote below it; in the last step
-this program itself starts the keep and reads what the kernel says about it. The exit code is 0 only if each step did
-what it says. The README shows the output, so nothing in it may differ from run to run.
+A line that starts with ``$`` is a command that was run as it stands, with what it wrote below it. The exit code is 0
+only if each step did what it says. The README shows the output, with dots for what differs from run to run.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
-import time
+from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 BALLOTS: Final = "examples/sealed-vote/ballots.txt"
-VOTE: Final = "enarx run examples/build/sealed-vote.wasm --config examples/sealed-vote/Enarx.toml"
+DEPLOY: Final = f"enarx deploy examples/build/sealed-vote.wasm --host $HOST --secret ballots={BALLOTS}"
+CHOICES: Final = "-- 5 tea coffee cocoa"
+TRUSTING: Final = f"{DEPLOY} --trust-root $DIR/root.pem {CHOICES}"
 SNOOP: Final = "enarx run examples/build/snoop.wasm"
-HELD: Final = {"CapEff": "0000000000000000", "NoNewPrivs": "1", "Seccomp": "2"}
-"""What the kernel says of a locked-down process: no capability, no way to more, a filter of system calls."""
+VOTE: Final = "enarx run examples/build/sealed-vote.wasm --config examples/sealed-vote/Enarx.toml"
+ENDLESS: Final = f"{VOTE} --limit time=500ms < /dev/zero"
+CHANGED: Final = "enarx/tcb/session/_keep.py"
+NOT_ACCEPTED: Final = 119
 WAIT_S: Final = 30.0
 
 
@@ -40,6 +47,7 @@ def shell(command: str, *, code: int = 0, progress: bool = False) -> str:
     print(f"   $ {command}", flush=True)
     done = subprocess.run(
         ["/bin/sh", "-c", command],
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=None if progress else subprocess.STDOUT,
         text=True,
@@ -49,6 +57,31 @@ def shell(command: str, *, code: int = 0, progress: bool = False) -> str:
         print(f"   | {line}".rstrip())
     expect(done.returncode == code, f"exit code {done.returncode}, expected {code}")
     return done.stdout
+
+
+def service(command: str, stack: ExitStack) -> dict[str, str]:
+    """Start ``command`` in the background until the demonstration ends; give the document that says that it is up."""
+    print(f"   $ {command} &", flush=True)
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f"exec {command} --json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    stack.callback(_end, process)
+    line = process.stdout.readline() if process.stdout is not None else ""
+    expect(bool(line), "it does not start")
+    document: dict[str, str] = json.loads(line)
+    return document
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.communicate(timeout=WAIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
 
 
 def expect(truth: bool, otherwise: str) -> None:
@@ -69,95 +102,88 @@ def build() -> None:
     passed("built")
 
 
-def vote() -> None:
-    step(2, "Secret ballots go in, only the result comes out")
-    result = shell(f"{VOTE} < {BALLOTS}")
+def serve(stack: ExitStack) -> None:
+    step(2, "A machine with an EMULATED TEE launches keeps for whoever asks")
+    service("enarx-emulator start snp --state $DIR/machine --beside-real-hardware", stack)
+    shell("enarx-emulator root --state $DIR/machine --out $DIR/root.pem")
+    os.environ["HOST"] = service(
+        "enarx host serve --backend emulated=$DIR/machine --listen 127.0.0.1:0", stack
+    )["url"]
+    passed("$HOST is its address")
+
+
+def deploy() -> None:
+    step(3, "Secret ballots go to a keep that has proved what it is, and only the result comes out")
+    told = shell(TRUSTING)
     ballots = [line.split() for line in (ROOT / BALLOTS).read_text().splitlines()]
-    leaked = {word for voter, _, secret in ballots for word in (voter, secret) if word in result}
-    expect(not leaked and "8 ballots counted" in result, f"the output tells {leaked or 'no result'}")
+    leaked = {word for voter, _, secret in ballots for word in (voter, secret) if word in told.split()}
+    expect(not leaked and "8 ballots counted" in told, f"the output tells {leaked or 'no result'}")
+    expect(told.count("accepted the") == 2, "the keep was not judged twice")
     passed(f"of {len(ballots)} ballots neither a voter nor a secret is in the output")
 
 
-def seal() -> None:
-    step(3, "With too few ballots nothing comes out")
-    shell(f"head -n 4 {BALLOTS} | {VOTE}", code=3)
-    passed("the exit code is the program's own: 3")
+def distrust() -> None:
+    step(4, "Who does not name the emulated root gives nothing away: only real hardware is trusted")
+    told = shell(f"{DEPLOY} {CHOICES}", code=NOT_ACCEPTED)
+    expect("delivered" not in told, "something was delivered")
+    passed("the keep was refused before anything was delivered")
 
 
-def snoop() -> None:
-    step(4, "A program that looks around sees nothing of this machine")
-    shell(SNOOP)
-    passed("no file, no variable, no network")
+def tamper(stack: ExitStack, folder: Path) -> None:
+    step(5, "A host that changes one line of the keep's code is found out")
+    shell("enarx image build --out $DIR/keep.tar > $DIR/keep.txt")
+    _change(folder / "keep.tar", folder / "changed.tar")
+    print(f"   (one line is added to {CHANGED}, and the image packed again: $DIR/changed.tar)")
+    command = "enarx host serve --backend emulated=$DIR/machine --listen 127.0.0.1:0 --image $DIR/changed.tar"
+    os.environ["HOST"] = service(command, stack)["url"]
+    told = shell(TRUSTING, code=NOT_ACCEPTED)
+    expect("delivered" not in told and "measurement" in told, "the keep was not refused for its measurement")
+    passed("genuine evidence, but of another keep: refused")
 
 
-def stop() -> None:
-    step(5, "A program that does not end is stopped")
-    shell(f"{VOTE} --limit time=500ms < /dev/zero", code=124)
-    passed("exit code 124, and the process that started the keep lives on")
+def _change(image: Path, changed: Path) -> None:
+    """Pack the image again with a line more in one file, and with a manifest that fits."""
+    with tarfile.open(image) as archive:
+        files = {it.name: archive.extractfile(it).read() for it in archive.getmembers()[1:]}  # type: ignore[union-attr]
+    files[CHANGED] += b"# and tell the host everything\n"
+    manifest = "".join(f"{sha256(data).hexdigest()}  {name}\n" for name, data in files.items()).encode()
+    with tarfile.open(changed, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in {"MANIFEST": manifest, **files}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
 
 
 def hold() -> None:
-    step(6, "The kernel holds the keep's process, too")
-    command = [*VOTE.split()]
-    print(f"   $ {VOTE} &")
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
-        status = _status_of_keep(process)
-        print("   $ grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/$KEEP/status")
-        for name in HELD:
-            print(f"   | {name}: {status.get(name, 'unknown')}")
-        process.communicate(timeout=WAIT_S)
-    expect(all(status.get(name) == value for name, value in HELD.items()), f"expected {HELD}")
-    passed("no capability, no way to gain one, and only the system calls on a list")
-
-
-def _status_of_keep(process: subprocess.Popen[bytes]) -> dict[str, str]:
-    """Wait until the keep below ``process`` is locked down; give what the kernel says about it, whatever it is."""
-    deadline = time.monotonic() + WAIT_S
-    status: dict[str, str] = {}
-    while process.poll() is None and time.monotonic() < deadline:
-        status = _status(_innermost(process.pid)) or status
-        if all(status.get(name) == value for name, value in HELD.items()):
-            break
-        time.sleep(0.02)
-    return status
-
-
-def _innermost(pid: int) -> int:
-    """Follow the children of ``pid`` down to the last: the keep is the child of the process that waits for it."""
-    try:
-        children = [
-            child
-            for path in Path(f"/proc/{pid}/task").glob("*/children")
-            for child in path.read_text().split()
-        ]
-    except OSError:
-        return pid
-    return _innermost(int(children[-1])) if children else pid
-
-
-def _status(pid: int) -> dict[str, str]:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return {}
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    step(6, "And the workload is held, too: here in a keep that is only a process")
+    shell(SNOOP)
+    shell(ENDLESS, code=124)
+    passed("no file, no variable, no network, and an end in time")
 
 
 def main() -> int:
     """Take every step; the first that fails ends the demonstration."""
     os.chdir(ROOT)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    with tempfile.TemporaryDirectory(prefix="enarx-demo-") as cache:
-        os.environ["ENARX_CACHE"] = cache
+    with tempfile.TemporaryDirectory(prefix="enarx-demo-") as folder, ExitStack() as stack:
+        os.environ |= {"ENARX_CACHE": f"{folder}/cache", "XDG_CACHE_HOME": f"{folder}/cache", "DIR": folder}
         try:
-            for action in (build, vote, seal, snoop, stop, hold):
-                action()
+            build()
+            serve(stack)
+            deploy()
+            distrust()
+            tamper(stack, Path(folder))
+            hold()
         except StepFailed as error:
             sys.stdout.flush()
             print(f"   failed: {error}", file=sys.stderr)
             return 1
-    print("This keep is a process: the kernel keeps the program in, nothing keeps the machine's owner out.")
-    print("README.md says what comes next, docs/tutorial/first-keep.md how to run a program of your own.")
+    print(
+        "The TEE was emulated: everything is as on hardware but the protection. README.md says what comes next,"
+    )
+    print(
+        "docs/tutorial/first-keep.md how to run a program of your own, docs/how-to/deploy.md how to deploy it."
+    )
     return 0
 
 

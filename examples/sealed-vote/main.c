@@ -1,6 +1,6 @@
 /* Counts secret ballots and tells the total only: sealed-vote QUORUM CHOICE CHOICE...
  *
- * A ballot is one line of standard input, "VOTER CHOICE SECRET". A voter's first valid ballot counts. Out come the
+ * A ballot is one line of the secret "ballots", or without one of standard input: "VOTER CHOICE SECRET". A voter's first valid ballot counts. Out come the
  * total and, in the order of their digits, receipts: the SHA-256 of each counted line. Voters can find their own,
  * which shows that their ballot was counted unchanged; without the SECRET nobody can tell whose a receipt is or
  * what it stands for. Below the quorum nothing is told, since the total of a few ballots gives each of them away. */
@@ -21,6 +21,7 @@ struct ballot {
 
 static struct ballot *ballots[MAX_BALLOTS];
 static size_t counted, refused;
+static FILE *input;
 
 static int by_voter(const void *a, const void *b)
 {
@@ -64,14 +65,14 @@ static void read_ballots(char **choices, int number)
 {
     static char line[MAX_LINE + 2];
 
-    while (fgets(line, sizeof line, stdin)) {
+    while (fgets(line, sizeof line, input)) {
         size_t length = strcspn(line, "\r\n");
         struct ballot *ballot;
-        int whole = line[length] != 0 || feof(stdin);
+        int whole = line[length] != 0 || feof(input);
 
         line[length] = 0;
         for (int c = 0; !whole && c != '\n' && c != EOF;) /* a line without end is one ballot, not many */
-            c = getchar();
+            c = getc(input);
         if (length == 0)
             continue;
         if (whole && counted < MAX_BALLOTS && (ballot = parse(line, choices, number)))
@@ -142,6 +143,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: sealed-vote QUORUM CHOICE CHOICE... (a quorum of 2 or more, 2 to %d choices)\n", MAX_CHOICES);
         return 2;
     }
+    if (!(input = fopen("/run/secrets/ballots", "r")))
+        input = stdin;
     read_ballots(argv + 2, number);
     refuse_second_ballots();
     if (counted < quorum) {

@@ -67,6 +67,7 @@ def follow(page: Path, folder: Path) -> list[tuple[str, str, str]]:
     (folder / "tests").symlink_to(ROOT / "tests")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment |= {"ENARX_CACHE": str(folder / ".cache"), "LC_ALL": "C.UTF-8"}
+    environment |= {"XDG_DATA_HOME": str(folder / ".data")}
     shell = subprocess.Popen(
         ["/bin/bash"], cwd=folder, env=environment, text=True, start_new_session=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -16,7 +16,7 @@ PAGES = [ROOT / "docs/tutorial/first-keep.md", *sorted((ROOT / "docs/how-to").gl
 @pytest.mark.xdist_group("docs")
 def test_page_shows_what_its_commands_write(page: Path, tmp_path: Path) -> None:
     text = page.read_text()
-    for name in ("wordfreq", "rot13", "hello", "snoop", "tls-echo", "primes-py"):
+    for name in ("wordfreq", "rot13", "hello", "snoop", "tls-echo", "primes-py", "sealed-vote"):
         if f"examples/build/{name}.wasm" in text:
             build(name)
     results = follow(page, tmp_path)

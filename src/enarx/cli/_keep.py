@@ -90,14 +90,16 @@ def list_(output: Output, token_file: Path | None, host_ca: Path | None) -> Exit
 @keep_options
 @click.pass_obj
 def attach(output: Output, /, name: str, **options: Any) -> int:
-    """Take the output of KEEP, give it standard input, and stay until it ends; the exit code is its own.
+    """Take the output of KEEP and stay until it ends; the exit code is its own.
+
+    Its standard input ended when it was left running.
 
     \b
     Examples:
       enarx keep attach 3f2a
     """
     with _opened(output, name, **options) as one:
-        result = one.attach(sys.stdin.buffer, sys.stdout.buffer, sys.stderr.buffer)
+        result = one.attach(None, sys.stdout.buffer, sys.stderr.buffer)
     _forget(one.credential)
     return told(result, output)
 

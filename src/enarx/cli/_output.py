@@ -28,6 +28,10 @@ class Output:
         else:
             print(text, flush=True)
 
+    def event(self, schema: str, document: Mapping[str, object]) -> None:
+        """Tell programs what is going on, as a line of its own on standard error."""
+        self._document({"schema": schema, **document}, sys.stderr)
+
     def note(self, message: str) -> None:
         """Tell people what is going on."""
         self._say(f"enarx: {message}")
@@ -53,10 +57,10 @@ class Output:
                 self._say(f"hint: {hint}")
         return code
 
-    def _document(self, document: Mapping[str, object]) -> None:
+    def _document(self, document: Mapping[str, object], where: TextIO | None = None) -> None:
         import json  # here, because most commands print text
 
-        print(json.dumps(document), file=self.documents, flush=True)
+        print(json.dumps(document), file=where or self.documents, flush=True)
 
     def _say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)

@@ -143,7 +143,7 @@ def observer_of(output: Output) -> Observer:
                 "text": step.text,
                 "facts": dict(step.facts),
             }
-            output.result("enarx.step/1", document, "")
+            output.event("enarx.step/1", document)
         elif step.what is What.ACCEPTED:
             output.note(f"{step.who.value}: accepted {_accepted(step)}")
         elif step.what is What.REJECTED:

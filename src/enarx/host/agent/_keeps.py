@@ -163,6 +163,11 @@ class Keeps:
                 return backend, backend.launch(request)
         return backends[-1], backends[-1].launch(request)
 
+    def missing(self, tee: str) -> Unavailable:
+        """Say that this machine has no such TEE."""
+        known = ", ".join(backend.tee for backend in self.backends)
+        return Unavailable(f"this machine has no {tee[:64]!r}", hint=f"it offers {known}")
+
     def secret(self, account: Account, name: str, packet: bytes) -> KeepInfo:
         """Hand over the secret of a pre-boot TEE's tenant. Raises ``EnarxError``; the keep ends when it is refused."""
         keep = self._find(account, name)
@@ -244,8 +249,7 @@ class Keeps:
     def _fitting(self, tee: str) -> Sequence[Backend]:
         fitting = [backend for backend in self.backends if tee in (ANY, backend.tee)]
         if not fitting:
-            known = ", ".join(backend.tee for backend in self.backends)
-            raise Unavailable(f"this machine has no {tee[:64]!r}", hint=f"it offers {known}")
+            raise self.missing(tee)
         return fitting
 
     def _find(self, account: Account, name: str) -> _Keep:

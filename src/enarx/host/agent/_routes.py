@@ -173,7 +173,7 @@ def _platform(routes: Routes, account: Account, names: Mapping[str, str], reques
                 documents=[api.Document(kind=kind, data=data) for kind, data in found.documents],
                 roots=list(found.roots),
             )
-    raise NotFound(f"this machine has no {names['tee']}")
+    raise routes.keeps.missing(names["tee"])
 
 
 def _create(routes: Routes, account: Account, names: Mapping[str, str], request: Request) -> api.KeepInfo:

@@ -146,7 +146,7 @@ def test_the_machine_describes_itself(agent: Agent) -> None:
         ["Y2VydA=="],
         [{"kind": "tcb", "data": "e30="}],
     )
-    assert agent.answer("GET", "/v1/platforms/sgx", b"", mine())[0] == 404
+    assert agent.answer("GET", "/v1/platforms/sgx", b"", mine())[0] == 503
 
 
 @pytest.mark.parametrize(
