@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import socket
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from enarx.tcb.errors import EnarxError, ProtocolViolation
 from enarx.tcb.keep.tls import self_signed, server_context
 from enarx.tcb.session._messages import Attestation
 from enarx.tcb.wire import encode
+from enarx.tcb.workload import Secret
 from enarx.tenant import conversation
 from enarx.tenant.agent_calls import HostMisbehaved
 from enarx.tenant.agent_client import AgentClient
@@ -441,3 +443,27 @@ def test_a_truncated_channel_is_no_end(hostile: HostileHost, trust: Trust, direc
     package = dataclasses.replace(package_of(ECHO), config=b"# " + b"x" * 8000)
     with pytest.raises(ChannelLost):
         deploy(package, hostile.address, trust=trust)
+
+
+def test_no_traceback_of_a_cut_delivery_shows_a_secret(hostile: HostileHost, trust: Trust) -> None:
+    """A36: not even one that shows all variables."""
+    canary = b"canary-5d0f3c"
+    passed = 0
+
+    def cut(data: bytes) -> bytes:
+        nonlocal passed
+        passed += len(data)
+        if passed > 20_000:
+            raise OSError("cut")
+        return data
+
+    hostile.channel = lambda client, keep: join(client, open_channel(hostile.real, keep), up=cut)
+    package = dataclasses.replace(package_of(ECHO), config=b"# " + b"x" * 900_000)
+    secrets = [Secret(name="token", value=canary), Secret(name="large", value=canary * 10_000)]
+    with pytest.raises(ChannelLost) as caught:
+        deploy(package, hostile.address, trust=trust, secrets=secrets)
+    assert caught.tb.tb_next is not None  # below this function, which knows the canary
+    error = traceback.TracebackException(ChannelLost, caught.value, caught.tb.tb_next, capture_locals=True)
+    shown = error.format()
+    assert canary.decode() not in "".join(shown)
+    assert passed > 20_000

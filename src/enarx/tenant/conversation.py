@@ -49,8 +49,8 @@ class Conversation:
 
     def deliver(self, job: Job) -> Verdict:
         """Deliver to the accepted keep, and judge it again. Raises ``EnarxError``."""
-        for part in self.session.deliver(job):
-            self._send(part)
+        for part in (memoryview(it) for it in self.session.deliver(job)):
+            self._send(part)  # a view: no traceback shows what is in it
         return self._accept()
 
     def run(self) -> None:
@@ -162,7 +162,7 @@ class Conversation:
             for event in self._unread:
                 yield event
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, data: bytes | memoryview) -> None:
         """Send all of it; what the keep says meanwhile can only be why it does not listen."""
         try:
             while data:
@@ -174,7 +174,7 @@ class Conversation:
                 self._told(event)
             raise
 
-    def _send_some(self, data: bytes) -> int:
+    def _send_some(self, data: bytes | memoryview) -> int:
         return self._channel.send_now(data)
 
     def _ready(self, source: Source) -> bool:
