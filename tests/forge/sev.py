@@ -59,6 +59,8 @@ class Case:
     certifying_id: bytes = b"ark".ljust(16, b"\0")
     ark_id: bytes = b"ark".ljust(16, b"\0")
     double_pek: bool = False
+    twice: str | None = None
+    """PDH, OCA or CEK with a second signature, of an owner."""
 
     @property
     def anchors(self) -> TrustAnchors:
@@ -80,11 +82,14 @@ class Case:
         by = {**edges, **self.signers}
         pdh, pek, oca, cek = (self._body(name) for name in ("pdh", "pek", "oca", "cek"))
         second = Usage.CEK if self.double_pek else Usage.OCA
+        more = {"pdh": NO_SIGNATURE, "oca": NO_SIGNATURE, "cek": NO_SIGNATURE}
+        if self.twice is not None:
+            more[self.twice] = by_platform({"pdh": pdh, "oca": oca, "cek": cek}[self.twice], Usage.OCA, "oca")
         return [
-            pdh + by_platform(pdh, Usage.PEK, by["pdh"]) + NO_SIGNATURE,
+            pdh + by_platform(pdh, Usage.PEK, by["pdh"]) + more["pdh"],
             pek + by_platform(pek, second, by["pek_oca"]) + by_platform(pek, Usage.CEK, by["pek"]),
-            oca + by_platform(oca, Usage.OCA, by["oca"]) + NO_SIGNATURE,
-            cek + by_ask(cek, by["cek"]) + NO_SIGNATURE,
+            oca + by_platform(oca, Usage.OCA, by["oca"]) + more["oca"],
+            cek + by_ask(cek, by["cek"]) + more["cek"],
             amd_certificate(self.usages.get("ask", Usage.ASK), "ask", by["ask"], by=self.certifying_id),
             amd_certificate(self.usages.get("ark", Usage.ARK), "ark", by["ark"], by=self.ark_id),
         ]

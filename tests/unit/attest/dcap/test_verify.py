@@ -141,6 +141,17 @@ def external(kind: int) -> Case:
     return sgx(certification_type=kind, certification=bytes(36)).but(certificates=(other, pck(), pck_ca()))
 
 
+def long_chain() -> Case:
+    """A quote has room for three certificates; the collateral of one that only names its platform has more."""
+    top = above = root(path_length=None)
+    authorities = []
+    for at in range(6):
+        above = pck_ca(above, key=ec_key(f"authority {at}", P256), name=intel_name(f"{at}"), path_length=None)
+        authorities.append(above)
+    given = (pck(above), *reversed(authorities))
+    return external(1).but(certificates=given, trusted=top.der, crls=())
+
+
 LATER = NOW + timedelta(days=200)
 AFTER = {"issueDate": "2025-01-01T00:00:01Z", "nextUpdate": "2025-02-01T00:00:00Z"}
 BEFORE = {"issueDate": "2024-11-01T00:00:00Z", "nextUpdate": "2024-12-31T23:59:59Z"}
@@ -176,6 +187,7 @@ WRONG = (
     Wrong("dcap.pck.ca", lambda: chain(pck(ca=True, cert_sign=False, crl_sign=True), pck_ca(), root())),
     Wrong("dcap.pck.ca", lambda: with_ca(ca=False, path_length=None, cert_sign=True)),
     Wrong("dcap.pck.path_length", early_root),
+    Wrong("dcap.pck.length", long_chain),
     Wrong("dcap.pck.key_usage", lambda: with_ca(cert_sign=False)),
     Wrong("dcap.pck.critical", lambda: leaf_with(("1.2.3.4", True, b"\x05\x00"))),
     Wrong("dcap.pck.not_before", lambda: chain(pck(not_before=LATER), pck_ca(), root())),

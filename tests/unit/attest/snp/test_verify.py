@@ -45,6 +45,7 @@ from enarx.tcb.errors import Malformed
 P384_ORDER = (
     0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973
 )
+P256 = ec_key("vek", ec.SECP256R1)
 
 
 def judge(case: Case, now: datetime = NOW, binding: bytes | AnyBinding = REPORT_DATA) -> Claims:
@@ -150,6 +151,7 @@ WRONG = (
     Wrong("snp.chain.ca", lambda: with_ask(ca=None, path_length=None)),
     Wrong("snp.chain.ca", lambda: with_root(ca=None)),
     Wrong("snp.chain.path_length", with_extra_intermediate),
+    Wrong("snp.chain.path_length", lambda: with_root(path_length=0)),
     Wrong("snp.chain.key_usage", lambda: with_ask(cert_sign=False)),
     Wrong("snp.chain.critical", with_critical_extension),
     Wrong("snp.chain.not_before", lambda: Case(leaf=vcek().but(not_before=NOW + timedelta(seconds=1)))),
@@ -170,6 +172,7 @@ WRONG = (
     Wrong("snp.crl.key_usage", lambda: with_root(crl_sign=False).but(crls=(ark().crl(),))),
     Wrong("snp.certificate.key", lambda: Case(leaf=vcek().but(key=ec_key("vek", ec.SECP256R1)))),
     Wrong("snp.certificate.key", lambda: Case(leaf=vcek().but(key=rsa_key("vek")))),
+    Wrong("snp.certificate.key", lambda: Case(leaf=vcek().but(key=P256), report=Report(key=P256))),
     Wrong("snp.signature.range", lambda: report(signature_r=0)),
     Wrong("snp.signature.range", lambda: report(signature_s=0)),
     Wrong("snp.signature.range", lambda: report(signature_r=P384_ORDER)),

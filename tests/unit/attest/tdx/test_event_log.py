@@ -209,3 +209,22 @@ def test_a_log_for_a_register_that_is_zero_is_refused() -> None:
     with pytest.raises(EvidenceRejected) as refused:
         verifier.verify(case.quote.raw, collateral=case.collateral | log, binding=REPORT_DATA, now=NOW)
     assert refused.value.check.name == "tdx.event_log.rtmr3"
+
+
+@pytest.mark.parametrize("register", range(4))
+def test_each_register_fails_alone(register: int) -> None:
+    """The log explains all four, but one of the quote has another value."""
+    events = [runtime_event(register=at) for at in range(4)]
+    registers = replay(parse_td_log(dumped(*events)), Algorithm.SHA384)
+    body: dict[str, int | bytes] = {f"rtmr{at}": registers[at + 1] for at in range(4)}
+    log = Collateral(documents=(Document(Kind.EVENT_LOG, dumped(*events)),))
+    for changed in (body, {**body, f"rtmr{register}": b"\x01" * 48}):
+        case = tdx(body=changed)
+        verifier = Verifier(tees=[VERIFIER], anchors=case.anchors, policy=AuthenticityOnly())
+        given = case.collateral | log
+        if changed == body:
+            verifier.verify(case.quote.raw, collateral=given, binding=REPORT_DATA, now=NOW)
+            continue
+        with pytest.raises(EvidenceRejected) as refused:
+            verifier.verify(case.quote.raw, collateral=given, binding=REPORT_DATA, now=NOW)
+        assert refused.value.check.name == f"tdx.event_log.rtmr{register}"
