@@ -57,16 +57,21 @@ def distribution_files(name: str) -> list[PackedFile]:
     return sorted(_distribution_files(name), key=lambda file: file.path)
 
 
+def is_packed(distribution: str, path: PurePosixPath) -> bool:
+    """Whether the file of a distribution at ``path`` goes into the image."""
+    if ".." in path.parts or "__pycache__" in path.parts:
+        return False
+    left_out = (*NOT_CODE, *DISTRIBUTIONS[distribution])
+    return not any(parent.match(pattern) for pattern in left_out for parent in (path, *path.parents))
+
+
 def _distribution_files(name: str) -> Iterator[PackedFile]:
     try:
         files = metadata.files(name) or ()
     except metadata.PackageNotFoundError:
         hint = "pip install 'enarx[keep]'"
         raise Unavailable(f"the distribution {name} is not installed, but keeps need it", hint=hint) from None
-    left_out = (*NOT_CODE, *DISTRIBUTIONS[name])
     for file in files:
         path = PurePosixPath(file)
-        if ".." in path.parts or "__pycache__" in path.parts:
-            continue
-        if not any(parent.match(pattern) for pattern in left_out for parent in (path, *path.parents)):
+        if is_packed(name, path):
             yield PackedFile(path=path.as_posix(), source=Path(str(file.locate())), distribution=name)

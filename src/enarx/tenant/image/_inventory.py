@@ -69,6 +69,8 @@ class Kind(Enum):
     INTERPRETER = "interpreter"
     STANDARD_LIBRARY = "standard library"
     SYSTEM = "system"
+    PACKAGE = "package"
+    """A Debian package of the image of VM keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,8 @@ class Group:
     name: str
     version: str
     items: tuple[Item, ...]
+    license: str = ""
+    """Its SPDX expression, where one is stated."""
 
     @property
     def size(self) -> int:
@@ -130,7 +134,8 @@ def take_inventory() -> Inventory:
     groups = [_group(Kind.OURS, "enarx.tcb", __version__, [it for it in packed if not it.distribution])]
     for name in DISTRIBUTIONS:
         if files := [it for it in packed if it.distribution == name]:
-            groups.append(_group(Kind.DISTRIBUTION, name, metadata.version(name), files))
+            license_ = metadata.metadata(name).json.get("license_expression") or ""
+            groups.append(_group(Kind.DISTRIBUTION, name, metadata.version(name), files, str(license_)))
     groups += [
         _machine(Kind.INTERPRETER, found.implementation, found.python, {it: it.name for it in python}),
         _machine(
@@ -181,10 +186,9 @@ def _probe(packed: Collection[PackedFile]) -> _Probed:
     )
 
 
-def _group(kind: Kind, name: str, version: str, files: Collection[PackedFile]) -> Group:
-    return Group(
-        kind=kind, name=name, version=version, items=tuple(_item(it.path, it.source) for it in files)
-    )
+def _group(kind: Kind, name: str, version: str, files: Collection[PackedFile], license_: str = "") -> Group:
+    items = tuple(_item(it.path, it.source) for it in files)
+    return Group(kind=kind, name=name, version=version, items=items, license=license_)
 
 
 def _machine(kind: Kind, name: str, version: str, paths: dict[Path, str]) -> Group:

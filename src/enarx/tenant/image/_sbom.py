@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
-from importlib import metadata
+from urllib.parse import quote
 from uuid import UUID
 
 from enarx import __version__
@@ -58,10 +58,12 @@ def _component(group: Group) -> Json:
             component["purl"] = f"pkg:pypi/enarx@{group.version}"
         case Kind.DISTRIBUTION:
             component["purl"] = f"pkg:pypi/{group.name}@{group.version}"
-            if expression := metadata.metadata(group.name).json.get("license_expression"):
-                component["licenses"] = [{"expression": expression}]
+            if group.license:
+                component["licenses"] = [{"expression": group.license}]
         case Kind.INTERPRETER | Kind.STANDARD_LIBRARY:
             component["purl"] = f"pkg:generic/python@{group.version}"
+        case Kind.PACKAGE:
+            component["purl"] = f"pkg:deb/debian/{group.name}@{quote(group.version, safe=':~')}"
     return component
 
 

@@ -1,0 +1,29 @@
+"""The image of VM keeps: a kernel, a first file system with nothing in it but the keep, and firmware.
+
+build_vm_image(Path("enarx-vm"), Cache(Path("cache")))
+"""
+
+from enarx.api.vm_image import VmImage, read_vm_image
+from enarx.tenant.image.vm._build import COMMAND_LINE, CONSOLE, Options, build_vm_image
+from enarx.tenant.image.vm._fetch import Cache, configured_mirrors
+from enarx.tenant.image.vm._lock import Lock, Package, Role, Wheel, format_lock, installed_lock, parse_lock
+from enarx.tenant.image.vm._tree import INIT
+
+__all__ = [
+    "COMMAND_LINE",
+    "CONSOLE",
+    "INIT",
+    "Cache",
+    "Lock",
+    "Options",
+    "Package",
+    "Role",
+    "VmImage",
+    "Wheel",
+    "build_vm_image",
+    "configured_mirrors",
+    "format_lock",
+    "installed_lock",
+    "parse_lock",
+    "read_vm_image",
+]
