@@ -31,12 +31,12 @@ def select(names: Iterable[str]) -> tuple[TeeVerifier, ...]:
     """Turn names into verifiers: built in, or offered by an installed distribution. Raises ``PolicyError``."""
     chosen: list[TeeVerifier] = []
     for name in names:
-        offered = entry_points(group=ENTRY_POINTS, name=name)
         if name in BUILTIN:
             chosen.append(BUILTIN[name])
-        elif len(offered) == 1:
-            chosen.append(next(iter(offered)).load())
-        else:
+            continue
+        offered = entry_points(group=ENTRY_POINTS, name=name)  # looks through all that is installed
+        if len(offered) != 1:
             known = ", ".join(sorted(BUILTIN))
             raise PolicyError(f"no verifier is called {name!r}", hint=f"built in are {known}")
+        chosen.append(next(iter(offered)).load())
     return tuple(chosen)
