@@ -160,11 +160,17 @@ def test_another_upgrade_than_asked_for(serve: Serve, head: bytes) -> None:
 def test_refusals_have_types_and_hints(serve: Serve, status: int, kind: type[HostRefused]) -> None:
     problem = {"title": "T", "status": status, "detail": "no\x1b[2J", "hint": "try\n it"}
     address = serve(http(status, MEDIA_TYPE, json.dumps(problem).encode()))
-    for ask in (lambda: AgentClient(address).keep(KEEP), lambda: open_channel(address, KEEP)):
-        with pytest.raises(kind) as caught:
-            ask()
-        assert caught.value.status == status
-        assert (str(caught.value) + caught.value.hint).isprintable()
+    with AgentClient(address) as client:
+        asked: list[Callable[[str], object]] = [client.keep, lambda name: open_channel(address, name)]
+        for ask in asked:
+            _refused(ask, status, kind)
+
+
+def _refused(ask: Callable[[str], object], status: int, kind: type[HostRefused]) -> None:
+    with pytest.raises(kind) as caught:
+        ask(KEEP)
+    assert caught.value.status == status
+    assert (str(caught.value) + caught.value.hint).isprintable()
 
 
 def test_an_endless_answer_ends(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
