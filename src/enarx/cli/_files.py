@@ -47,7 +47,10 @@ def load_anchors(roots: Iterable[Path]) -> TrustAnchors:
     """The vendors' roots and those in files."""
     anchors = TrustAnchors.vendor()
     for path in roots:
-        anchors = anchors.adding(read(path), name=path.name)
+        try:
+            anchors = anchors.adding(read(path), name=path.name)
+        except Malformed as error:
+            raise Malformed(f"{path}: {error}", hint=error.hint) from None
     return anchors
 
 

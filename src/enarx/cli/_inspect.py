@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -15,6 +16,7 @@ from enarx.attest.azure._hcl import MAGIC as HCL_MAGIC
 from enarx.attest.azure._hcl import ReportType
 from enarx.attest.chain import parse_revocation_list
 from enarx.attest.checks import show
+from enarx.attest.der import elements, read_text
 from enarx.attest.material import recognise_collateral
 from enarx.attest.registry import BUILTIN
 from enarx.attest.results import fields_document
@@ -27,6 +29,8 @@ from enarx.cli._main import SETTINGS, json_option
 from enarx.cli._output import Output
 from enarx.tcb.errors import Malformed
 
+COMMENT: Final = "2.16.840.1.113730.1.13"
+"""What an authority tells people; an emulated one says there that it is none."""
 Section = tuple[str, Mapping[str, object]]
 """A title, and what is under it by name."""
 
@@ -137,13 +141,26 @@ def _certificate(certificate: Certificate) -> Section:
         "algorithm": certificate.algorithm.name,
         "spki_sha256": certificate.spki_sha256,
     }
+    if (remark := certificate.extensions.get(COMMENT)) is not None:
+        rows["comment"] = _text(remark.value)
     endorsement = read_endorsement(certificate)
     if endorsement is not None:
         rows |= {"product": endorsement.product, "hwid": endorsement.hwid, "csp_id": endorsement.csp_id}
         rows |= {f"tcb.{part}": value for part, value in endorsement.tcb.components().items()}
     else:
-        rows |= {f"extension {oid}": extension.value for oid, extension in certificate.extensions.items()}
+        others = {oid: one for oid, one in certificate.extensions.items() if oid != COMMENT}
+        rows |= {f"extension {oid}": extension.value for oid, extension in others.items()}
     return "certificate", rows
+
+
+def _text(value: bytes) -> str | bytes:
+    """The one text in an extension, or what it has instead."""
+    try:
+        [(tag, text)] = elements(value, name="comment")
+    except (Malformed, ValueError):
+        return value
+    found = read_text(tag, text)
+    return value if found is None else found
 
 
 def _document(kind: Kind, data: bytes) -> dict[str, object]:

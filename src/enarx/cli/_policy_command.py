@@ -57,7 +57,8 @@ def check(output: Output, file: Path) -> ExitCode:
         "sections": sorted(tee.value for tee in read_policy.sections),
         "findings": found,
     }
-    text = "\n".join([*found, f"{len(found)} findings; sha256 {read_policy.digest.hex()}"])
+    count = "1 finding" if len(found) == 1 else f"{len(found)} findings"
+    text = "\n".join([*found, f"{count}; sha256 {read_policy.digest.hex()}"])
     output.result("enarx.policy.check/1", document, text)
     return ExitCode.REFUSED if found else ExitCode.DONE
 

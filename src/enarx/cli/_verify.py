@@ -20,6 +20,7 @@ from enarx.attest import (
     EvidenceRejected,
     Policy,
     PolicyDenied,
+    PolicyError,
     Verifier,
     bundle,
     explain,
@@ -215,7 +216,10 @@ def load_policy(path: Path, tees: tuple[TeeVerifier, ...]) -> Policy:
 
 def enabled(names: tuple[str, ...]) -> tuple[TeeVerifier, ...]:
     """The verifiers named, or all that are built in."""
-    return select(names or BUILTIN)
+    try:
+        return select(names or BUILTIN)
+    except PolicyError as error:
+        raise click.UsageError(f"invalid value for '--tee': {error}; {error.hint}") from None
 
 
 HELP: Final = """Judge evidence: whether it is genuine, bound to your challenge, and what your policy accepts.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.evidence import FOLDER
-from tests.forge.snp import MEASUREMENT, REPORT_DATA, Case, ark, tcb_bytes
+from tests.forge.snp import MEASUREMENT, REPORT_DATA, Case, ark, tcb_bytes, vcek
 
 from enarx.attest import cmw
 from enarx.cli._main import main
@@ -119,6 +119,11 @@ def test_malformed_missing_and_absent_have_their_exit_codes(
     assert verify(folder, "no-such-file", capsys=capsys)[0] == 4
 
 
+def test_a_root_that_is_none_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(folder / "report.bin"), "--root", str(folder / "report.bin")]) == 3
+    assert "report.bin: " in capsys.readouterr().err
+
+
 def test_the_worst_of_several_files_decides(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("report.bin", "debug.bin", "--policy", "policy.toml", "--report-data", "any")
     code, document = verify(folder, *words, capsys=capsys)
@@ -153,7 +158,8 @@ def test_policy_that_is_none_and_collateral_that_is_none_are_malformed(
 def test_unknown_kind_is_refused_and_a_known_one_limits(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert verify(folder, "report.bin", "--tee", "snq", capsys=capsys)[0] == 3
+    assert main(["verify", str(folder / "report.bin"), "--tee", "snq"]) == 2
+    assert "--tee" in capsys.readouterr().err
     assert verify(folder, "report.bin", "--tee", "tdx", capsys=capsys)[0] == 3
     assert verify(folder, "report.bin", "--tee", "snp", "--authenticity-only", capsys=capsys)[0] == 0
 
@@ -187,6 +193,22 @@ def test_policy_try_says_which_evidence_would_pass(folder: Path, capsys: pytest.
     words = ("policy.toml", "report.bin", "debug.bin", "--collateral", "certs", "--root", "root.der", *AT)
     code, document = run(folder, "policy", "try", *words, capsys=capsys)
     assert (code, [one["failures"] for one in document["verdicts"]]) == (1, [[], ["policy.snp.debug"]])
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(b"\x16\x02ab", "ab"), (b"\x16\x02a", "160261"), (b"\x04\x01a", "040161"), (b"", "empty")],
+)
+def test_inspect_shows_what_an_authority_says_of_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: bytes, shown: str
+) -> None:
+    leaf = vcek()
+    (tmp_path / "vcek.der").write_bytes(
+        leaf.but(extensions=[*leaf.extensions, ("2.16.840.1.113730.1.13", False, value)]).der
+    )
+    assert main(["inspect", str(tmp_path / "vcek.der")]) == 0
+    out = capsys.readouterr().out
+    assert [line.split() for line in out.splitlines() if "comment" in line] == [["comment", shown]]
 
 
 def test_inspect_recognises_what_it_is_given(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
