@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from enarx.cli._exit import ExitCode
+from enarx.cli._image_vm import DEFAULT_VM, build_options, build_vm, machine_options, show_vm
 from enarx.cli._main import SETTINGS, json_option
 from enarx.cli._output import Output, printable
 from enarx.cli._run import default_cache_dir
@@ -34,21 +35,30 @@ def image() -> None:
 @image.command(context_settings=SETTINGS)
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=DEFAULT,
-    show_default=True,
-    metavar="FILE",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help=f"Where to put it.  [default: {DEFAULT}, {DEFAULT_VM} with --vm]",
 )
+@build_options
 @json_option
 @click.pass_obj
-def build(output: Output, out: Path) -> ExitCode:
+def build(
+    output: Output, out: Path | None, vm: bool, console: bool, firmware: bool, mirrors: tuple[str, ...]
+) -> ExitCode:
     """Write the image of this installation: the same bytes from the same release, wherever it is built.
 
     \b
     Examples:
       enarx image build
       enarx image build --out /srv/enarx/keep.tar
+      enarx image build --vm --out /srv/enarx/vm
     """
+    if vm:
+        place = out or Path(DEFAULT_VM)
+        return build_vm(output, place, console=console, firmware=firmware, mirrors=mirrors)
+    if console or mirrors or not firmware:
+        raise click.UsageError("--console, --no-firmware and --mirror go with --vm")
+    out = out or Path(DEFAULT)
     from enarx.tenant.image import build_image
 
     built = build_image(out)
@@ -57,17 +67,27 @@ def build(output: Output, out: Path) -> ExitCode:
 
 
 @image.command(context_settings=SETTINGS)
-@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=click.Path(exists=True, path_type=Path))
+@machine_options
 @json_option
 @click.pass_obj
-def show(output: Output, file: Path | None) -> ExitCode:
+def show(
+    output: Output, file: Path | None, vcpus: int, vcpu_type: str, memory: int | None, patched_kernel: bool
+) -> ExitCode:
     """Show digest, size, files and reference measurements of FILE, or of what this installation would build.
+
+    A directory is an image of VM keeps.
 
     \b
     Examples:
       enarx image show
       enarx image show enarx-keep.tar --json
+      enarx image show enarx-vm --vcpus 2 --vcpu-type EPYC-Genoa
     """
+    if file is not None and file.is_dir():
+        return show_vm(
+            output, file, vcpus=vcpus, vcpu_type=vcpu_type, memory=memory, patched_kernel=patched_kernel
+        )
     from enarx.tenant.image import installed_image, read_image
 
     found = installed_image() if file is None else read_image(file)

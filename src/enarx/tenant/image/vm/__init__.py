@@ -7,14 +7,19 @@ from enarx.api.vm_image import VmImage, read_vm_image
 from enarx.tenant.image.vm._build import COMMAND_LINE, CONSOLE, Options, build_vm_image
 from enarx.tenant.image.vm._fetch import Cache, configured_mirrors
 from enarx.tenant.image.vm._lock import Lock, Package, Role, Wheel, format_lock, installed_lock, parse_lock
+from enarx.tenant.image.vm._measurements import PCRS, VM_TEES, Machine, Measurements
 from enarx.tenant.image.vm._tree import INIT
 
 __all__ = [
     "COMMAND_LINE",
     "CONSOLE",
     "INIT",
+    "PCRS",
+    "VM_TEES",
     "Cache",
     "Lock",
+    "Machine",
+    "Measurements",
     "Options",
     "Package",
     "Role",

@@ -1,0 +1,147 @@
+"""``enarx image build --vm``, and ``enarx image show`` of what it makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import click
+
+from enarx.attest.measure import CPU_SIGNATURES, Unmeasurable
+from enarx.cli._exit import ExitCode
+from enarx.cli._measure_inputs import MEMORY, PATCHED, patched_for
+from enarx.cli._output import Output, printable
+from enarx.cli._run import default_cache_dir
+
+if TYPE_CHECKING:
+    from enarx.api.vm_image import VmImage
+    from enarx.tenant.image.vm import Machine
+
+DEFAULT_VM: Final = "enarx-vm"
+_Command = TypeVar("_Command", bound=Callable[..., object])
+_MACHINE: Final = (
+    click.option(
+        "--vcpus",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Of a VM image: virtual processors of the machine.",
+    ),
+    click.option(
+        "--vcpu-type",
+        type=click.Choice(list(CPU_SIGNATURES)),
+        default="EPYC-v4",
+        show_default=True,
+        metavar="TYPE",
+        help="Of a VM image: QEMU's processor model.",
+    ),
+    MEMORY,
+    PATCHED,
+)
+_BUILD: Final = (
+    click.option("--vm", is_flag=True, help="Build the image of VM keeps: a directory."),
+    click.option(
+        "--console",
+        is_flag=True,
+        help="With --vm: let the kernel write to a serial line, which the host reads. Measured differently.",
+    ),
+    click.option(
+        "--firmware/--no-firmware",
+        default=True,
+        help="With --vm: put OVMF into the image, without which it cannot be attested.",
+    ),
+    click.option(
+        "--mirror",
+        "mirrors",
+        multiple=True,
+        metavar="URL",
+        help="With --vm: a Debian mirror, instead of those of apt's configuration.",
+    ),
+)
+
+
+def machine_options(command: _Command) -> _Command:
+    """Declare what of a machine is measured beside its image."""
+    return _decorated(command, _MACHINE)
+
+
+def build_options(command: _Command) -> _Command:
+    """Declare what can be chosen of a VM image."""
+    return _decorated(command, _BUILD)
+
+
+def build_vm(output: Output, out: Path, *, console: bool, firmware: bool, mirrors: Sequence[str]) -> ExitCode:
+    """Build an image and describe it."""
+    from enarx.tenant.image.vm import Cache, Machine, Options, build_vm_image
+
+    cache = Cache(Path(default_cache_dir(), "vm"), mirrors=mirrors)
+    built = build_vm_image(out, cache, options=Options(console=console, firmware=firmware))
+    return _give(output, out, built, Machine())
+
+
+def show_vm(
+    output: Output, directory: Path, *, vcpus: int, vcpu_type: str, memory: int | None, patched_kernel: bool
+) -> ExitCode:
+    """Describe an image, and what evidence must show on a machine that was started from it."""
+    from enarx.tenant.image.vm import Machine, read_vm_image
+
+    machine = Machine(vcpus=vcpus, vcpu_type=vcpu_type, patched_for=patched_for(memory, patched_kernel))
+    return _give(output, directory, read_vm_image(directory), machine)
+
+
+def _give(output: Output, directory: Path, image: VmImage, machine: Machine) -> ExitCode:
+    from enarx.api.vm_image import FILES
+
+    listed = json.loads((directory / FILES).read_bytes())
+    values = _measurements(image, machine)
+    sizes = {path.name: path.stat().st_size for path in sorted(directory.iterdir())}
+    document = {
+        "path": str(directory),
+        "sha256": image.digest.hex(),
+        "cmdline": image.cmdline,
+        "console": image.console,
+        "bytes": sizes,
+        "machine": {
+            "vcpus": machine.vcpus,
+            "vcpu_type": machine.vcpu_type,
+            "patched_for": machine.patched_for,
+        },
+        "measurements": values,
+        "archives": listed["archives"],
+        "files": [*listed["beside"], *listed["initrd"]],
+    }
+    lines = [
+        f"image    sha256:{image.digest.hex()}",
+        f"cmdline  {image.cmdline}",
+        f"files    {len(listed['initrd'])} in the initrd, from {len(listed['archives'])} archives and this release",
+        *(f"{name:<12} {size:>10} bytes" for name, size in sizes.items()),
+        f"measured with {machine.vcpus} vcpu of type {machine.vcpu_type}:",
+        *(f"{tee:<8} {name:<14} {value}" for tee, found in values.items() for name, value in found.items()),
+    ]
+    if image.console:
+        lines.append("the host reads the console of this image: use it to find faults only")
+    output.result("enarx.vm-image/1", document, printable("\n".join(lines)))
+    return ExitCode.DONE
+
+
+def _measurements(image: VmImage, machine: Machine) -> dict[str, dict[str, str]]:
+    """Give all values; of kinds for which the image has no firmware, none."""
+    from enarx.tenant.image.vm import VM_TEES, Measurements
+
+    measurements, found = Measurements(image), {}
+    for tee in VM_TEES:
+        try:
+            values = measurements.of(tee, machine)
+        except Unmeasurable:
+            continue
+        found[tee.value] = {name: value.hex() for name, value in values.items()}
+    return found
+
+
+def _decorated(command: _Command, options: Sequence[Callable[[_Command], _Command]]) -> _Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
