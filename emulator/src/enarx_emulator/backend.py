@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from enarx.host.backend import Endorsements, Fact, LaunchRequest, Support
+from enarx.host.keep_process import KeepNotStarted, KeepProcess
 from enarx.tcb.errors import EnarxError, Malformed, ProtocolViolation, Unavailable
 from enarx.tcb.wire import Value, decode, encode
 from enarx_emulator.client import Platform
 
+BOOT_TIMEOUT_S: Final = 60.0
+"""A translated machine takes some seconds, and many at once their sum."""
 MAX_TENANT_BYTES: Final = 1 << 20
 _PRE_BOOT: Final = {
     "sev": ("policy", "certificate", "session"),
@@ -124,8 +127,8 @@ class EmulatedBackend:
         with self._connected() as platform:
             return platform.run(guest, argv, channel=channel)
 
-    def keep(self, guest: int) -> tuple[int, socket.socket]:
-        """Start the keep of a guest."""
+    def keep(self, guest: int) -> tuple[int, socket.socket, bool]:
+        """Start the keep of a guest (``Platform.keep``)."""
         with self._connected() as platform:
             return platform.keep(guest)
 
@@ -164,8 +167,12 @@ class EmulatedKeep:
         self.launch = b""
 
     def start(self) -> None:
-        """Start it; what a keep of a pool sends first has been read."""
-        self.pid, self.channel = self._backend.keep(self._guest)
+        """Start it, and wait until it is ready; what a keep of a pool sends first has been read."""
+        self.pid, self.channel, booting = self._backend.keep(self._guest)
+        if booting:
+            outcome = KeepProcess(self.channel, self.pid, ours=False).await_ready(BOOT_TIMEOUT_S)
+            if outcome is not None:
+                raise KeepNotStarted(f"the keep did not start: {outcome.detail}")
 
     def secret(self, packet: bytes) -> None:
         """Inject the tenant's packet, and start."""

@@ -84,8 +84,11 @@ class Platform:
             raise Unavailable("the platform did not tell the process of the guest")
         return pid
 
-    def keep(self, guest: int) -> tuple[int, socket.socket]:
-        """Start the keep of a launched guest; give its process id and the host's end of its channel."""
+    def keep(self, guest: int) -> tuple[int, socket.socket, bool]:
+        """Start the keep of a launched guest.
+
+        Give its process id, the host's end of its channel, and whether its first word is still to come there.
+        """
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
@@ -95,7 +98,7 @@ class Platform:
         pid = result.get("pid")
         if not isinstance(pid, int) or len(descriptors) != 1:
             raise Unavailable("the platform did not hand over the channel of the keep")
-        return pid, socket.socket(fileno=descriptors[0])
+        return pid, socket.socket(fileno=descriptors[0]), result.get("booting") is True
 
     def close(self) -> None:
         """Close the connection, also under somebody who waits for an answer; guests that run go on."""

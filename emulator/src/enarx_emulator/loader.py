@@ -1,5 +1,7 @@
 """Keep images on an emulated platform: loaded once, every file held against the manifest, then started often.
 
+The image of VM keeps is a directory, and its keeps are started by QEMU from files that the platform has opened.
+
 A real platform encrypts the memory of what it measured. Here the files of an image lie in the platform's own state
 directory, and a fork server of the platform starts keeps from them; each keep has a port to the platform.
 """
@@ -8,20 +10,34 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from enarx.api.keep_image import MANIFEST, members, read_image
+from enarx.api.vm_image import VmImage, read_vm_image
 from enarx.host.fork_server import ForkServer
-from enarx.host.keep_process import KeepProcess
 from enarx.tcb.errors import Unavailable
 from enarx_emulator.errors import EmulatorError
 from enarx_emulator.program import check_files, parse_image
 
 POOL: Final = 4
 """Keeps that are ready before anybody asks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """One keep: its process, the host's end of its channel, and the platform's end of its port."""
+
+    pid: int
+    channel: socket.socket
+    port: socket.socket
+    booting: bool
+    """Whether its first word is still to come through the channel."""
 
 
 class Loader:
@@ -31,9 +47,16 @@ class Loader:
         self._home = directory / "images"
         self._pool = pool
         self._servers: dict[bytes, ForkServer] = {}
+        self.machines: dict[bytes, VmImage] = {}
+        """Images of VM keeps, by their manifests."""
 
     def load(self, path: Path) -> bytes:
-        """Load the archive at ``path``, give its manifest. Raises ``Malformed``, ``Unavailable``, ``EmulatorError``."""
+        """Load the archive or directory at ``path``, give its manifest.
+
+        Raises ``Malformed``, ``Unavailable``, ``EmulatorError``.
+        """
+        if path.is_dir():
+            return self._load_machine(path)
         image = read_image(path)
         name = sha256(image.manifest).hexdigest()
         if image.manifest not in self._servers:
@@ -44,12 +67,27 @@ class Loader:
             self._servers[image.manifest] = ForkServer(attested=True, path=str(root), pool=self._pool)
         return image.manifest
 
-    def start(self, manifest: bytes) -> KeepProcess:
-        """Start a keep of a loaded image. Raises ``EmulatorError``, ``KeepNotStarted``."""
+    def start(self, manifest: bytes) -> Started:
+        """Start a keep of a loaded image. Raises ``EmulatorError``, ``Unavailable``, ``KeepNotStarted``."""
+        if manifest in self.machines:
+            return _boot(self.machines[manifest])
         server = self._servers.get(manifest)
         if server is None:
             raise EmulatorError("the image is not loaded", hint="load it first")
-        return server.take()
+        keep = server.take()
+        if keep.port is None:
+            raise EmulatorError("the keep has no port")
+        return Started(pid=keep.pid, channel=keep.hand_over(), port=keep.port, booting=False)
+
+    def _load_machine(self, path: Path) -> bytes:
+        """Copy the image to where only the platform writes."""
+        given = read_vm_image(path)
+        root = self._home / given.digest.hex()
+        if not root.exists():
+            self._made(root, lambda made: shutil.copytree(path, made, dirs_exist_ok=True))
+        image = read_vm_image(root)
+        self.machines[image.manifest] = image
+        return image.manifest
 
     def close(self) -> None:
         """End all fork servers, and with them all keeps."""
@@ -58,15 +96,23 @@ class Loader:
         self._servers.clear()
 
     def _extract(self, path: Path, root: Path) -> None:
-        """Write the files where only the platform writes; they appear all at once."""
+        """Write the files where only the platform writes."""
+
+        def write(made: Path) -> None:
+            for name, content in members(path):
+                if name != MANIFEST:
+                    (made / name).parent.mkdir(parents=True, exist_ok=True)
+                    (made / name).write_bytes(content)
+
+        self._made(root, write)
+
+    def _made(self, root: Path, write: Callable[[Path], object]) -> None:
+        """Have ``write`` fill a directory, which appears as ``root`` all at once."""
         try:
             self._home.mkdir(mode=0o700, exist_ok=True)
             made = Path(tempfile.mkdtemp(dir=self._home))
             try:
-                for name, content in members(path):
-                    if name != MANIFEST:
-                        (made / name).parent.mkdir(parents=True, exist_ok=True)
-                        (made / name).write_bytes(content)
+                write(made)
                 made.chmod(0o755)
                 os.rename(made, root)
             except BaseException:
@@ -74,3 +120,22 @@ class Loader:
                 raise
         except OSError as error:
             raise Unavailable(f"{self._home}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _boot(image: VmImage) -> Started:
+    """Start QEMU with the files that were measured, and with a port that no other guest has."""
+    from enarx.host.vm import Boot, Guest, Protection, VmKeep  # QEMU's client costs others their start
+
+    ours, theirs = socket.socketpair()
+    try:
+        keep = VmKeep(
+            Protection.NONE,
+            Boot(kernel=image.kernel, initrd=image.initrd),
+            Guest(cmdline=image.cmdline),
+            platform=theirs,
+            announce=True,
+        )
+    except BaseException:
+        ours.close()
+        raise
+    return Started(pid=keep.pid, channel=keep.channel, port=ours, booting=True)

@@ -37,6 +37,7 @@ from enarx_emulator.messages import (
 )
 
 if TYPE_CHECKING:
+    from enarx.api.vm_image import VmImage
     from enarx_emulator.loader import Loader
 
 SOCKET: Final = "host.sock"
@@ -271,17 +272,26 @@ class Process:
             return self._load(Arguments(command, arguments))
         if command == "keep":
             return self._keep(host, Arguments(command, arguments))
-        machine = self._identity.machine
+        machine, image = self._identity.machine, arguments.get("image")
+        if command == "launch" and self._loader is not None and image in self._loader.machines:
+            arguments = self._as_machine(arguments, self._loader.machines[image])
         try:
             result = machine.command(command, arguments)
         finally:
             self._identity.keep()
-        handle, image = result.get("guest"), arguments.get("image")
+        handle = result.get("guest")
         if command == "launch" and isinstance(handle, int) and isinstance(image, bytes):
             self._guests[handle] = _Running(image=image, owner=host)
         if command == "stop" and isinstance(stopped := arguments.get("guest"), int):
             self._forget(stopped)
         return result
+
+    def _as_machine(self, arguments: dict[str, Value], image: VmImage) -> dict[str, Value]:
+        """Launch what QEMU loads for a VM keep in place of a process keep's image."""
+        from enarx_emulator.vm_launch import launch_arguments
+
+        others = {name: value for name, value in arguments.items() if name != "image"}
+        return {**launch_arguments(self._identity.machine.kind, image), **others}
 
     def _load(self, arguments: Arguments) -> Mapping[str, Value]:
         """Load a keep image, so that keeps of it start at once; give the manifest, which ``launch`` measures."""
@@ -303,12 +313,10 @@ class Process:
             if self._loader is None:
                 raise EmulatorError("the image is not loaded", hint="load it first")
             keep = self._loader.start(running.image)
-            with keep.hand_over() as channel, socket.socket(fileno=os.dup(over)) as way:
+            with keep.channel as channel, socket.socket(fileno=os.dup(over)) as way:
                 socket.send_fds(way, [b"c"], [channel.fileno()])
-            if keep.port is None:
-                raise EmulatorError("the keep has no port")
             self._serve_guest(handle, guest, keep.pid, keep.port, ours=False)
-            return {"pid": keep.pid}
+            return {"pid": keep.pid, "booting": keep.booting}
         except OSError as error:
             raise EmulatorError(f"the channel cannot be handed over: {error.strerror}") from None
         finally:

@@ -102,10 +102,19 @@ class SevMachine:
         }
 
     def _launch(self, given: Arguments) -> Action:
-        """A process keep up to its measurement: the image zero-padded; with SEV-ES one zeroed save area."""
-        image = given.data("image", max_bytes=MAX_IMAGE_BYTES)
+        """A process keep up to its measurement: the image zero-padded; with SEV-ES one zeroed save area.
+
+        Or a VM keep: ``parts``, each an address and data, and the save areas ``vmsas``.
+        """
+        if "parts" in given:
+            parts = [_part(item) for item in given.items("parts")]
+            vmsas = [item for item in given.items("vmsas") if isinstance(item, bytes)]
+        else:
+            image = given.data("image", max_bytes=MAX_IMAGE_BYTES)
+            require(len(image) > 0, SevStatus.INVALID_LENGTH, "the image is empty")
+            parts = [(IMAGE_ADDRESS, image + bytes(-len(image) % PAGE_BYTES))]
+            vmsas = [bytes(VMSA_BYTES)]
         start = sev_start(self.firmware, given)
-        require(len(image) > 0, SevStatus.INVALID_LENGTH, "the image is empty")
 
         def launch() -> Mapping[str, Value]:
             started = start()
@@ -113,10 +122,10 @@ class SevMachine:
             assert isinstance(handle, int)  # noqa: S101 -- the firmware's own answer
             try:
                 self.firmware.activate(handle, self.firmware.free_asid())
-                padded = image + bytes(-len(image) % PAGE_BYTES)
-                self.firmware.launch_update_data(handle, IMAGE_ADDRESS, padded)
-                if self.firmware.guest_is_es(handle):
-                    self.firmware.launch_update_vmsa(handle, bytes(VMSA_BYTES))
+                for address, data in parts:
+                    self.firmware.launch_update_data(handle, address, data)
+                for vmsa in vmsas if self.firmware.guest_is_es(handle) else ():
+                    self.firmware.launch_update_vmsa(handle, vmsa)
             except BaseException:
                 self._forget(handle)
                 raise
@@ -173,6 +182,14 @@ class SevMachine:
         self._guests.pop(handle, None)
         self._secrets.pop(handle, None)
         self._keeps.discard(handle)
+
+
+def _part(item: object) -> tuple[int, bytes]:
+    """Read one of ``parts``: where it is, and what is in it."""
+    match item:
+        case [int(address), bytes(data)]:
+            return address, data
+    raise Malformed("launch: parts are lists of an address and data")
 
 
 class SevMachineGuest:

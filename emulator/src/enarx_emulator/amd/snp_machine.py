@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from enarx.attest.snp._launch import PageType
 from enarx.attest.snp._report import SigningKey
+from enarx.tcb.errors import Malformed
 from enarx.tcb.wire import Value
 from enarx_emulator.amd.chip import Chip
 from enarx_emulator.amd.commands import Action, Prepare, done, run, snp_commands, snp_finish
@@ -108,30 +109,39 @@ class SnpMachine:
         return {"kind": kind.value, "certificates": given, "crls": lists}
 
     def _launch(self, given: Arguments) -> Action:
-        """All of a process keep: normal pages from ``IMAGE_GPA``, zero-padded, no save area."""
-        image = given.data("image", max_bytes=MAX_IMAGE_BYTES)
+        """All of a process keep: normal pages from ``IMAGE_GPA``, zero-padded, no save area.
+
+        Or ``pages`` of a VM keep, each a type, an address and contents.
+        """
+        if "pages" in given:
+            pages = [_range(item) for item in given.items("pages")]
+        else:
+            image = given.data("image", max_bytes=MAX_IMAGE_BYTES)
+            require(len(image) > 0, SevStatus.INVALID_LENGTH, "the image is empty")
+            pages = [(int(PageType.NORMAL), IMAGE_GPA, image + bytes(-len(image) % PAGE_BYTES))]
         policy = given.number("policy", DEFAULT_POLICY)
-        require(len(image) > 0, SevStatus.INVALID_LENGTH, "the image is empty")
         handle = self.firmware.gctx_create()
         try:
             finish = snp_finish(self.firmware, handle, given)
             given.end()
-            self._load(handle, policy, image + bytes(-len(image) % PAGE_BYTES))
+            self._load(handle, policy, pages)
             launched = finish()
         except BaseException:
             self.firmware.decommission(handle)
             raise
         return lambda: launched
 
-    def _load(self, handle: int, policy: int, image: bytes) -> None:
-        firmware, at = self.firmware, 0
+    def _load(self, handle: int, policy: int, ranges: Sequence[tuple[int, int, bytes]]) -> None:
+        firmware = self.firmware
         firmware.launch_start(handle, policy)
         firmware.activate(handle, firmware.free_asid())
-        while at < len(image):
-            large = (IMAGE_GPA + at) % LARGE_PAGE_BYTES == 0 and len(image) - at >= LARGE_PAGE_BYTES
-            page = image[at : at + (LARGE_PAGE_BYTES if large else PAGE_BYTES)]
-            firmware.launch_update(handle, PageType.NORMAL, IMAGE_GPA + at, page)
-            at += len(page)
+        for kind, gpa, data in ranges:
+            at = 0
+            while at < len(data):
+                large = (gpa + at) % LARGE_PAGE_BYTES == 0 and len(data) - at >= LARGE_PAGE_BYTES
+                page = data[at : at + (LARGE_PAGE_BYTES if large and kind == PageType.NORMAL else PAGE_BYTES)]
+                firmware.launch_update(handle, kind, gpa + at, page)
+                at += len(page)
 
     def _stop(self, given: Arguments) -> Action:
         handle = given.number("guest")
@@ -154,6 +164,14 @@ class SnpMachine:
                 csp_id=given.text("csp_id", CSP_ID, max_chars=64),
             )
         return done(lambda: self.firmware.vlek_load(wrapped))
+
+
+def _range(item: object) -> tuple[int, int, bytes]:
+    """Read one range of ``pages``: what it is, where it is, and what is in it."""
+    match item:
+        case [int(kind), int(gpa), bytes(data)] if len(data) % PAGE_BYTES == 0:
+            return kind, gpa, data
+    raise Malformed("launch: pages are lists of a type, an address and whole pages")
 
 
 class SnpMachineGuest:

@@ -37,14 +37,25 @@ FAREWELL_S: Final = 5.0
 
 
 class Door:
-    """Serve the port ``port`` for the agent behind ``channel``; both are this object's. ``ready`` is told once."""
+    """Serve the port ``port`` for the agent behind ``channel``; both are this object's.
 
-    def __init__(self, port: socket.socket, channel: socket.socket, ready: Callable[[Ready], None]) -> None:
+    ``ready`` is told once; with ``announce`` the channel is, too.
+    """
+
+    def __init__(
+        self,
+        port: socket.socket,
+        channel: socket.socket,
+        ready: Callable[[Ready], None],
+        *,
+        announce: bool = False,
+    ) -> None:
         port.setblocking(False)
         self._port = port
         self._carrier = Carrier(port.fileno(), host=True, heard=self._heard, opened=_never)
         self._channel = SocketChannel(channel)
         self._ready = ready
+        self._announce = announce
         self._booted = False
         self._items = FrameDecoder(max_bytes=MAX_CONTROL_BYTES)
         self._door: socket.socket | None = None
@@ -104,7 +115,8 @@ class Door:
             case Ready() if not self._booted:
                 self._booted = True
                 self._ready(item)
-                return
+                if not self._announce:
+                    return
             case Exited():
                 self.last = item
                 return

@@ -64,13 +64,16 @@ class VmKeep:
         *,
         platform: socket.socket | None = None,
         accelerator: Accelerator | None = None,
+        announce: bool = False,
     ) -> None:
         """Start QEMU. ``platform`` is its end of the port to an emulated platform, and not ours any more.
 
+        With ``announce`` the keep's first word goes to the channel, for who is handed that while it boots.
         Raises ``Unavailable``.
         """
         self.accelerator = accelerator or find_accelerator()
         self.launch = b""
+        self._announce = announce
         self.ended = ""
         """How it ended, for people."""
         self.channel, self._inner = socket.socketpair()
@@ -114,9 +117,11 @@ class VmKeep:
             raise self._failure
 
     @property
-    def pid(self) -> int | None:
+    def pid(self) -> int:
         """QEMU's process."""
-        return self._process.pid if self._process else None
+        if self._process is None:
+            raise Unavailable("QEMU did not start")
+        return self._process.pid
 
     def await_ready(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
         """Wait until the keep has booted. Raises ``KeepNotStarted``, and ends it, when it does not."""
@@ -161,12 +166,14 @@ class VmKeep:
         finally:
             started.set()
         self.control = Control(self._control_end)
-        door = Door(self._port, self._inner, self._became_ready)
+        door = Door(self._port, self._inner, self._became_ready, announce=self._announce)
         complaint = ""
         try:
             door.serve()
-        except (PortClosed, ChannelClosed):
+        except PortClosed:
             pass
+        except ChannelClosed:
+            self._stopping = True
         except (EnarxError, OSError) as error:
             complaint = f"it broke the protocol: {error}"
             self._process.kill()

@@ -1,0 +1,96 @@
+"""What QEMU gives to each firmware when it launches a VM keep, as arguments of a machine's ``launch``.
+
+The order and the contents are QEMU's: OVMF, the table of hashes of kernel, initial ramdisk and command line, what the
+firmware's metadata asks for, and the state of the processors. The firmware measures all that; nothing is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from enarx.api.vm_image import VmImage
+from enarx.attest.measure import (
+    CPU_SIGNATURES,
+    GuestFeatures,
+    KernelHashes,
+    SectionKind,
+    SevFirmware,
+    Vmm,
+    hash_kernel,
+    parse_sev_firmware,
+    vmsa_pages,
+)
+from enarx.attest.snp._launch import VMSA_GPA, PageType
+from enarx.tcb.wire import Value
+from enarx_emulator.errors import EmulatorError
+
+CPU: Final = "EPYC-v4"
+VCPUS: Final = 1
+PAGE_BYTES: Final = 4096
+
+
+def launch_arguments(kind: str, image: VmImage) -> Mapping[str, Value]:
+    """Give what ``launch`` of a machine of this kind takes for ``image``. Raises ``EmulatorError``, ``Malformed``."""
+    loader = _LOADERS.get(kind)
+    if loader is None:
+        raise EmulatorError(f"an emulated {kind} platform runs no VM keeps", hint="launch a process keep")
+    return loader(image)
+
+
+def _snp(image: VmImage) -> Mapping[str, Value]:
+    firmware, hashes = _firmware(image), _hashes(image)
+    pages: list[Value] = [[int(PageType.NORMAL), firmware.gpa, firmware.image]]
+    for section in firmware.sections:
+        match section.kind:
+            case SectionKind.SECRETS:
+                kind, data = PageType.SECRETS, bytes(PAGE_BYTES)
+            case SectionKind.CPUID:
+                kind, data = PageType.CPUID, bytes(PAGE_BYTES)
+            case SectionKind.KERNEL_HASHES:
+                kind, data = PageType.NORMAL, hashes.page((firmware.kernel_hashes_gpa or 0) - section.gpa)
+            case _:
+                kind, data = PageType.ZERO, bytes(section.size)
+        pages.append([int(kind), section.gpa, data])
+    pages += [[int(PageType.VMSA), VMSA_GPA, page] for page in _vmsas(firmware, GuestFeatures.SNP_ACTIVE)]
+    return {"pages": pages}
+
+
+def _sev(image: VmImage) -> Mapping[str, Value]:
+    firmware = _firmware(image)
+    hashes: list[Value] = [firmware.kernel_hashes_gpa, _hashes(image).table()]
+    vmsas: list[Value] = [*_vmsas(firmware, 0)]
+    return {"parts": [[firmware.gpa, firmware.image], hashes], "vmsas": vmsas}
+
+
+def _firmware(image: VmImage) -> SevFirmware:
+    if image.sev_firmware is None:
+        raise EmulatorError("the image has no firmware for the SEV family", hint="build it with firmware")
+    firmware = parse_sev_firmware(_content(image.sev_firmware))
+    if firmware.kernel_hashes_gpa is None:
+        raise EmulatorError("the image's firmware would start any kernel: it has no place for hashes")
+    return firmware
+
+
+def _hashes(image: VmImage) -> KernelHashes:
+    return hash_kernel(_content(image.kernel), initrd=_content(image.initrd), cmdline=image.cmdline)
+
+
+def _vmsas(firmware: SevFirmware, features: int) -> tuple[bytes, ...]:
+    signature = CPU_SIGNATURES[CPU]
+    return vmsa_pages(firmware, Vmm.QEMU, vcpus=VCPUS, cpu_signature=signature, features=features)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EmulatorError(f"{path.name}: {(error.strerror or 'cannot be read').lower()}") from None
+
+
+_LOADERS: Final[Mapping[str, Callable[[VmImage], Mapping[str, Value]]]] = {
+    "snp": _snp,
+    "sev": _sev,
+    "sev-es": _sev,
+}
