@@ -37,7 +37,7 @@ def emulated_platform(kind: str, *, program: str = PROGRAM) -> Iterator[Path]:
             assert process.stdout is not None  # noqa: S101 -- it is a pipe
             if not process.stdout.readline():
                 said = log.read_text(errors="replace").strip().splitlines()
-                hint = said[-1].removeprefix("hint: ") if len(said) > 1 else ""
+                hint = f"start it yourself, and name it: {PROGRAM} start {kind} --state DIR; --platform DIR"
                 reason = said[0].removeprefix(f"{PROGRAM}: error: ") if said else "it said nothing"
                 raise Unavailable(f"the emulated platform did not start: {reason}", hint=hint)
             yield machine
