@@ -147,6 +147,7 @@ class AttestedKeep:
 
     def _live(self) -> None:
         """Serve everybody until the life is over and its end is told, or nobody comes any more."""
+        self._idle_since = time.monotonic()  # a keep of a pool has waited before, for as long as it may be
         while not self._over():
             for fd, event in self._wait():
                 self._serve_descriptor(fd, event)
