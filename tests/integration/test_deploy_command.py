@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
+import socket
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -14,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.agent_process import BIN, TIMEOUT_S, Machine, Process, client, machine
+from tests.integration.agent_process import BIN, TIMEOUT_S, Machine, Process, client, machine, until
 
 from enarx.attest import Tee
 from enarx.tenant.deployment import PRE_BOOT
@@ -278,6 +281,45 @@ def test_nobody_at_the_address_is_said(tenant: Tenant, guest: Guest) -> None:
     assert done.returncode == 4
     assert b"enarx host serve" in done.stderr
     assert tenant.run("deploy", guest("echo"), "--host", "ftp://x").returncode == 3
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_workload_listens_only_where_the_owner_of_the_machine_allows(
+    tmp_path: Path, owned: Machine, example: Callable[[str], Path], allowed: bool
+) -> None:
+    """And what flows there the host cannot read either: TLS ends in the keep."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    package = tmp_path / "package"
+    package.mkdir()
+    shutil.copy(example("tls-echo"), package / "main.wasm")
+    config = (ROOT / "examples/tls-echo/Enarx.toml").read_text()
+    (package / "Enarx.toml").write_text(re.sub(r"port = \d+", f"port = {port}", config))
+    agent = owned.agent("--allow-listen", f"127.0.0.1:{port if allowed else port - 1}")
+    tenant = Tenant(tmp_path / "home", agent.first["url"], root_of(owned.state, tmp_path / "root.pem"))
+    if not allowed:
+        done = tenant.deploy(package)
+        assert done.returncode == 4, done.stderr
+        assert b"the owner of the machine does not allow" in done.stderr
+        return
+    left = tenant.deploy(package, "--detach")
+    assert left.returncode == 0, left.stderr
+    name = left.stdout.decode().strip()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+
+    def echoes() -> bool:
+        try:
+            plain = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+        except ConnectionRefusedError:
+            return False
+        with context.wrap_socket(plain) as sock:
+            sock.sendall(b"hello\n")
+            return sock.recv(100) == b"hello\n"
+
+    until(echoes, "nobody answers")
+    assert tenant.run("keep", "stop", name).returncode == 0
 
 
 def table(rows: Mapping[str, tuple[str, int, bytes]]) -> str:
