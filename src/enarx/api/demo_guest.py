@@ -20,9 +20,7 @@ LARGEST: Final = 0xFFFF
 STUB: Final = b"".join(
     (
         bytes.fromhex("bc 00 30"),  # 1000         mov sp, 0x3000    ; the end of the second page
-        bytes.fromhex(
-            "e8 fa 0f"
-        ),  # 1003         call 0x2000       ; the tenant's code leaves its result in ax
+        bytes.fromhex("e8 fa 0f"),  # 1003         call 0x2000       ; leaves its result in ax
         bytes.fromhex("bb 0a 00"),  # 1006         mov bx, 10
         bytes.fromhex("31 c9"),  #    1009         xor cx, cx        ; digits on the stack
         bytes.fromhex("31 d2"),  #    100b  digit: xor dx, dx
