@@ -211,7 +211,7 @@ def test_who_goes_away_in_the_middle_harms_nobody(served: Served, data: bytes) -
 
 
 @pytest.mark.parametrize(
-    "begun", [b"G", GET[:-1], b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"]
+    "begun", [b"G", GET[:-1], b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n\r\nabc"]
 )
 def test_slow_requests_end_whatever_drips(begun: bytes) -> None:
     """Slow loris: the time counts from the first byte, and another byte now and then buys none."""
