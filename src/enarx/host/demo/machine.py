@@ -45,11 +45,17 @@ class GuestMachine(Protocol):
 
 @contextmanager
 def open_machine(device: str, kind: VmType) -> Iterator[GuestMachine]:
-    """Make a machine on the KVM at ``device``; where there is no such file, one without KVM."""
+    """Make a machine on the KVM at ``device``; where there is no such file, one without KVM.
+
+    ``kind``: for encrypted memory, there must be a KVM; an older one knows only the default kind, for all of them.
+    """
     if kind is VmType.DEFAULT and not Path(device).exists():
         yield _Interpreted()
         return
-    with Kvm.open(device) as kvm, kvm.create_vm(kind) as vm:
+    with Kvm.open(device) as kvm:
+        known = kind if kind in kvm.vm_types() else VmType.DEFAULT
+        vm = kvm.create_vm(known)
+    with vm:
         vm.add_region(ENTRY, REGION_BYTES)
         yield _OnKvm(vm)
 
