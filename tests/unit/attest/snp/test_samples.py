@@ -229,6 +229,26 @@ def test_every_byte_flipped_once_is_refused(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("sample", REPORTS[:1], ids=lambda sample: sample.id)
+@pytest.mark.parametrize("index", [0, 1])
+def test_every_byte_of_a_certificate_flipped_once_is_refused(sample: Sample, index: int) -> None:
+    """Of the leaf and of who issued it; of the root it is the key that is pinned."""
+    judging = Verifier(
+        tees=[VERIFIER], anchors=TrustAnchors.vendor(), policy=AuthenticityOnly(), cache=Cache()
+    )
+    raw, given = sample.read("report"), collateral(sample)
+    chain = {one.common_name: one.der for one in map(parse_certificate, given.certificates)}
+    names = [name for name in chain if not name.startswith("ARK")]
+    der = chain[sorted(names, key=lambda name: name not in ("SEV-VCEK", "SEV-VLEK"))[index]]
+    rest = tuple(one for one in given.certificates if one != der)
+    for at in range(len(der)):
+        flipped = bytearray(der)
+        flipped[at] ^= 1 << at % 8
+        changed = Collateral(certificates=(bytes(flipped), *rest), crls=given.crls)
+        with pytest.raises(EnarxError):
+            judging.verify(raw, collateral=changed, binding=AnyBinding(), now=sample.time)
+
+
+@pytest.mark.parametrize("sample", REPORTS[:1], ids=lambda sample: sample.id)
 def test_every_length_but_the_right_one_is_refused(sample: Sample) -> None:
     """A9: cut short at every byte, and with something behind it."""
     verifier = Verifier(tees=[VERIFIER], anchors=TrustAnchors.vendor(), policy=AuthenticityOnly())

@@ -124,9 +124,10 @@ def test_certificate_leads_to_the_pinned_root_of_google(evidence: Evidence) -> N
     assert expired.value.check.name == "tpm.chain.not_before"
 
 
-def test_every_byte_flipped_once_is_refused(evidence: Evidence) -> None:
-    sample = evidence.sample("tpm/keylime")
-    quote = sample.expected["quotes"][0]
+@pytest.mark.parametrize(("sample", "quote"), QUOTES, ids=IDS)
+def test_every_byte_flipped_once_is_refused(
+    evidence: Evidence, sample: Sample, quote: dict[str, Any]
+) -> None:
     raw = evidence_of(evidence, sample, quote)
     verifier = Verifier(tees=[VERIFIER], anchors=enrolled(sample), policy=AuthenticityOnly(), cache=Cache())
     accepted = []
