@@ -20,7 +20,8 @@ LIBRARIES: Final = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
 PYTHON: Final = "usr/bin/python3.11"
 STANDARD_LIBRARY: Final = "usr/lib/python3.11"
 TIMEOUT_S: Final = 300
-LEVEL: Final = 19
+LEVEL: Final = 9
+"""Of 52 MB it leaves 17.5 in a second; level 19 leaves 15.5 in half a minute."""
 _TRACE: Final = """
 import sys
 sys.path.append(sys.argv[1])

@@ -1,0 +1,132 @@
+"""What machines must prove: each part of an image changes what covers it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from tests.forge.firmware import Ovmf
+from tests.forge.kernel import bz_image
+
+from enarx.api.vm_image import VmImage
+from enarx.attest.claims import Tee
+from enarx.attest.measure import (
+    CPU_SIGNATURES,
+    Unmeasurable,
+    hash_kernel,
+    parse_sev_firmware,
+    snp_launch_digest,
+)
+from enarx.tenant.image.vm import VM_TEES, Machine, Measurements
+
+FILES = {
+    "vmlinuz": bz_image(),
+    "vmlinux": b"unpacked",
+    "initrd": b"ramdisk",
+    "ovmf-sev.fd": Ovmf().build(),
+    "ovmf.fd": Ovmf(seed=1).build(),
+}
+
+
+def image(place: Path, changed: Mapping[str, bytes] = FILES, *, cmdline: str = "quiet") -> VmImage:
+    for name, content in {**FILES, **changed}.items():
+        (place / name).write_bytes(content)
+    return VmImage(
+        kernel=place / "vmlinuz",
+        vmlinux=place / "vmlinux",
+        initrd=place / "initrd",
+        cmdline=cmdline,
+        sev_firmware=place / "ovmf-sev.fd",
+        firmware=place / "ovmf.fd",
+        manifest=b"",
+    )
+
+
+def values(
+    place: Path, machine: Machine | None = None, changed: Mapping[str, bytes] = FILES
+) -> dict[str, bytes]:
+    measurements = Measurements(image(place, changed))
+    found = {tee.value: measurements.of(tee, machine or Machine()) for tee in VM_TEES}
+    return {f"{tee} {name}": value for tee, named in found.items() for name, value in named.items()}
+
+
+def test_the_values_are_those_of_the_library(tmp_path: Path) -> None:
+    expected = snp_launch_digest(
+        parse_sev_firmware(FILES["ovmf-sev.fd"]),
+        vcpus=3,
+        cpu_signature=CPU_SIGNATURES["EPYC-Genoa"],
+        kernel=hash_kernel(FILES["vmlinuz"], initrd=b"ramdisk", cmdline="quiet"),
+    )
+    assert values(tmp_path, Machine(vcpus=3, vcpu_type="EPYC-Genoa"))["snp measurement"] == expected
+
+
+SEV_FAMILY = {"snp measurement", "sev-es launch_digest", "sev launch_digest"}
+KERNEL = {"tdx rtmr1", "tpm pcr4"}
+LATER = {"tdx rtmr2", "tpm pcr9", "pef measurement"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "covered"),
+    [
+        ({"vmlinuz": bz_image(seed=1)}, SEV_FAMILY | KERNEL),
+        ({"initrd": b"ramdisj"}, SEV_FAMILY | LATER),
+        ({"ovmf-sev.fd": Ovmf(seed=2).build()}, SEV_FAMILY),
+        ({"ovmf.fd": Ovmf(seed=2).build()}, {"tdx mrtd"}),
+        ({"vmlinux": b"unpackee"}, {"pef measurement"}),
+    ],
+)
+def test_a_changed_file_changes_what_covers_it(
+    tmp_path: Path, changed: dict[str, bytes], covered: set[str]
+) -> None:
+    before, after = values(tmp_path), values(tmp_path, changed=changed)
+    assert {name for name in before if before[name] != after[name]} == covered
+
+
+def test_a_changed_command_line_changes_what_covers_it(tmp_path: Path) -> None:
+    before = values(tmp_path)
+    console = Measurements(image(tmp_path, cmdline="console=ttyS0"))
+    after = {
+        f"{tee.value} {name}": value for tee in VM_TEES for name, value in console.of(tee, Machine()).items()
+    }
+    assert {name for name in before if before[name] != after[name]} == SEV_FAMILY | LATER
+
+
+@pytest.mark.parametrize(
+    ("machine", "covered"),
+    [
+        (Machine(vcpus=2), {"snp measurement", "sev-es launch_digest"}),
+        (Machine(vcpu_type="EPYC-Milan"), {"snp measurement", "sev-es launch_digest"}),
+        (Machine(vcpu_type="EPYC-v3"), set()),  # the same processor by another name
+        (Machine(patched_for=512 << 20), KERNEL),
+    ],
+)
+def test_another_machine_changes_what_covers_it(tmp_path: Path, machine: Machine, covered: set[str]) -> None:
+    before, after = values(tmp_path), values(tmp_path, machine)
+    assert {name for name in before if before[name] != after[name]} == covered
+
+
+@pytest.mark.parametrize("tee", [Tee.SNP, Tee.SEV, Tee.SEV_ES, Tee.TDX])
+def test_without_firmware_nothing_covers_the_kernel(tmp_path: Path, tee: Tee) -> None:
+    whole = image(tmp_path)
+    bare = VmImage(
+        kernel=whole.kernel,
+        vmlinux=whole.vmlinux,
+        initrd=whole.initrd,
+        cmdline=whole.cmdline,
+        sev_firmware=None,
+        firmware=None,
+        manifest=b"",
+    )
+    with pytest.raises(Unmeasurable, match="no firmware"):
+        Measurements(bare).of(tee, Machine())
+
+
+def test_an_unknown_processor_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Unmeasurable, match="processor model Skylake"):
+        Measurements(image(tmp_path)).of(Tee.SNP, Machine(vcpu_type="Skylake"))
+
+
+def test_enclaves_are_no_machines(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        Measurements(image(tmp_path)).of(Tee.SGX, Machine())
