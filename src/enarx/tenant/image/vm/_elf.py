@@ -56,8 +56,8 @@ def needed(data: bytes) -> tuple[str, ...]:
     strings = next((value for tag, value in entries if tag == _STRTAB), None)
     if strings is None:
         return ()
-    base = _file_offset(segments, strings)
-    return tuple(_text(data, base + value) for tag, value in entries if tag == _NEEDED)
+    start, end = _place(segments, strings)
+    return tuple(_text(data, start + value, end) for tag, value in entries if tag == _NEEDED)
 
 
 def _segments(data: bytes) -> Iterator[_Segment]:
@@ -77,16 +77,20 @@ def _segments(data: bytes) -> Iterator[_Segment]:
         yield _Segment(kind, start, address, size)
 
 
-def _file_offset(segments: list[_Segment], address: int) -> int:
+def _place(segments: list[_Segment], address: int) -> tuple[int, int]:
+    """Give the offset in the file of what is mapped to ``address``, and where its segment ends."""
     for segment in segments[1:]:
         if segment.kind == _LOAD and segment.address <= address < segment.address + segment.size:
-            return address - segment.address + segment.offset
+            return address - segment.address + segment.offset, segment.offset + segment.size
     raise Malformed(f"elf: address {address:#x} lies in no segment")
 
 
-def _text(data: bytes, at: int) -> str:
-    end = data.find(b"\0", at)
+def _text(data: bytes, start: int, end: int) -> str:
+    stop = data.find(b"\0", start, end)
     try:
-        return data[at:end].decode("ascii") if at <= end else ""
+        name = data[start:stop].decode("ascii") if stop >= 0 else ""
     except UnicodeDecodeError:
-        raise Malformed("elf: the name of a library is not ASCII") from None
+        name = ""
+    if not name:
+        raise Malformed("elf: the name of a library is empty, not ASCII, or not in the table of strings")
+    return name

@@ -63,3 +63,12 @@ def test_a_string_table_in_no_segment_is_refused() -> None:
 def test_other_formats_are_told_apart() -> None:
     assert is_elf(library())
     assert not is_elf(b"\x7fELF\x01\x01")  # 32 bits
+
+
+@pytest.mark.parametrize("offset", [0, 1 << 20])
+def test_a_name_outside_the_table_of_strings_is_refused(offset: int) -> None:
+    data = bytearray(library(["libc.so.6"]))
+    at = data.index((1).to_bytes(8, "little"), 0xB0)
+    data[at + 8 : at + 16] = offset.to_bytes(8, "little")
+    with pytest.raises(Malformed, match="the name of a library"):
+        needed(bytes(data))
