@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Final, NamedTuple, NoReturn
 
@@ -158,7 +158,7 @@ def show(value: object) -> str:
         case bytes():
             return value.hex() or "empty"
         case datetime():
-            return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+            return _utc(value)
         case Enum():
             return str(value.value)
         case set() | frozenset():
@@ -167,6 +167,15 @@ def show(value: object) -> str:
             return ", ".join(show(item) for item in value) or "nothing"
         case _:
             return str(value)
+
+
+def _utc(value: datetime) -> str:
+    """A time without a zone is one of UTC; the first and the last day of the calendar may not be so elsewhere."""
+    try:
+        value = value.astimezone(UTC) if value.tzinfo else value
+    except OverflowError:
+        return value.isoformat(timespec="seconds")
+    return f"{value.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
 def _names(field: Fields) -> tuple[str, ...]:

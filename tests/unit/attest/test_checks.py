@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -61,6 +61,10 @@ def test_explanation_has_a_line_a_check_and_advice_where_it_helps() -> None:
         (b"", "empty"),
         (b"\x0a", "0a"),
         (datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC), "2025-01-02T03:04:05Z"),
+        (datetime(2025, 1, 2, 3, 4, 5, 6, tzinfo=UTC), "2025-01-02T03:04:05Z"),
+        (datetime(2025, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=5))), "2025-01-01T22:04:05Z"),
+        (datetime(1, 1, 1, tzinfo=UTC), "0001-01-01T00:00:00Z"),
+        (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))), "0001-01-01T00:00:00+05:00"),
         (Revocation.STALE, "stale"),
         (frozenset({2, 1}), "1 or 2"),
         ((1, b"\x02"), "1, 02"),
