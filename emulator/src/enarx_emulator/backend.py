@@ -15,7 +15,7 @@ from enarx.tcb.errors import EnarxError, Malformed, ProtocolViolation, Unavailab
 from enarx.tcb.wire import Value, decode, encode
 from enarx_emulator.client import Platform
 
-BOOT_TIMEOUT_S: Final = 60.0
+BOOT_TIMEOUT_S: Final = 120.0
 """A translated machine takes some seconds, and many at once their sum."""
 MAX_TENANT_BYTES: Final = 1 << 20
 _PRE_BOOT: Final = {

@@ -29,8 +29,8 @@ from enarx.tcb.sallyport.items import Exited, Ready
 from enarx.tcb.sallyport.socket_channel import ChannelClosed
 from enarx.tcb.workload import Ending, Outcome
 
-BOOT_TIMEOUT_S: Final = 60.0
-"""A translated guest takes 4 seconds alone, and 14 among eight others on two processors."""
+BOOT_TIMEOUT_S: Final = 120.0
+"""A translated guest takes 4 seconds alone, and 40 where six others want two processors."""
 EXIT_TIMEOUT_S: Final = 5.0
 _REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {
