@@ -25,7 +25,7 @@ from enarx.tcb.wire import FrameDecoder, frame
 
 TIMEOUT_S: Final = 90.0
 """How long one side waits for the other, which may wait for a busy platform."""
-_MAX_TEXT: Final = 2000
+_MAX_TEXT: Final = 1500
 """Lines of both sides go through one pipe, which takes up to 4096 bytes at once."""
 
 

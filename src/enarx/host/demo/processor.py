@@ -23,11 +23,18 @@ _CEK_AT: Final = 2 * 2084
 """Behind PEK and OCA in what firmware exports."""
 
 
-class CommandedBackend(Backend, Protocol):
-    """A backend of an emulated platform, which also takes the firmware's own commands."""
+class Commanded(Protocol):
+    """A platform that takes the firmware's own commands."""
 
     def command(self, name: str, **arguments: Value) -> dict[str, Value]:
         """Run a command. Raises ``EnarxError``, which has the firmware's status as ``name``."""
+
+    def close(self) -> None:
+        """Let go of the platform."""
+
+
+class CommandedBackend(Backend, Commanded, Protocol):
+    """A backend of an emulated platform, which also starts programs."""
 
     def run(self, guest: int, argv: Sequence[str], *, channel: int) -> int:
         """Start a launched guest that is a program, with a descriptor as its 3; give its process id."""
@@ -66,7 +73,7 @@ class EmulatedProcessor:
 
     vm_type = VmType.DEFAULT
 
-    def __init__(self, backend: CommandedBackend) -> None:
+    def __init__(self, backend: Commanded) -> None:
         self._backend = backend
         self._firmware: list[RemoteFirmware] = []
 
@@ -131,7 +138,7 @@ class HardwareProcessor:
 class RemoteFirmware:
     """Implements ``ketuvim.sev_commands.SevFirmware`` with the commands of an emulated platform process."""
 
-    def __init__(self, backend: CommandedBackend) -> None:
+    def __init__(self, backend: Commanded) -> None:
         self._backend = backend
         self._handles: list[int] = []
 
