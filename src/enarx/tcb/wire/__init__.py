@@ -4,9 +4,10 @@ from enarx.tcb.wire._codec import Value, decode, encode
 from enarx.tcb.wire._frames import FrameDecoder, frame
 from enarx.tcb.wire._layout import Layout
 from enarx.tcb.wire._reader import Reader
-from enarx.tcb.wire._vocabulary import Vocabulary, anything, member, number, octets, text, truth
+from enarx.tcb.wire._vocabulary import Check, Vocabulary, anything, member, number, octets, text, truth
 
 __all__ = [
+    "Check",
     "FrameDecoder",
     "Layout",
     "Reader",
