@@ -70,6 +70,7 @@ def build_vm_image(
     """
     lock, options = lock or installed_lock(), options or Options()
     roles = set(Role) if options.firmware else {Role.KERNEL, Role.SYSTEM, Role.TOOL}
+    _check_place(out)
     cache.fetch(lock, lock.of(*roles))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -163,12 +164,17 @@ def _write(files: Mapping[str, bytes], directory: Path) -> Path:
     return directory
 
 
+def _check_place(out: Path) -> None:
+    """Refuse a directory in whose place something would be lost."""
+    if out.exists() and not (out / MANIFEST).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise Unavailable(f"{out}: there is something that is no image", hint="choose another directory")
+
+
 def _replace(image: Path, out: Path) -> None:
-    """Put the finished image in its place; only an older image may be there."""
+    """Put the finished image in its place."""
+    _check_place(out)
     old = image.with_name("old")
     if out.exists():
-        if not (out / MANIFEST).is_file() and any(out.iterdir()):
-            raise Unavailable(f"{out}: there is something that is no image", hint="choose another directory")
         os.rename(out, old)
     os.rename(image, out)
     shutil.rmtree(old, ignore_errors=True)
