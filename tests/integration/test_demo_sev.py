@@ -114,13 +114,19 @@ def test_it_starts_a_platform_of_its_own_and_leaves_nothing_behind(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_terminated_it_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+)
+def test_ended_by_a_signal_it_leaves_nothing_behind(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     process = demo_runs.start("sev", "1", "2", TMPDIR=str(tmp_path))
     assert process.stderr is not None
     assert "EMULATED" in process.stderr.readline()
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=demo_runs.TIMEOUT_S)
-    assert process.returncode == 128 + signal.SIGTERM
+    process.send_signal(number)
+    _, said = process.communicate(timeout=demo_runs.TIMEOUT_S)
+    assert process.returncode == code
+    assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -61,7 +61,8 @@ class Demo:
 def run_demo(output: Output, demo: Demo, home: Path | None, *, emulated: bool) -> ExitCode:
     """Run both sides to their end and say what came of it."""
     with ExitStack() as stack:
-        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _terminated))
+        for ending in (signal.SIGTERM, signal.SIGHUP):
+            stack.callback(signal.signal, ending, signal.signal(ending, _terminated))
         roots: dict[str, str] = {}
         if emulated:
             from enarx.host.demo.emulated import emulated_platform
@@ -129,7 +130,7 @@ def _party(
     with sock:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "enarx.cli._demo_party", side.value],
-            stdin=subprocess.PIPE, pass_fds=(sock.fileno(), events),
+            stdin=subprocess.PIPE, pass_fds=(sock.fileno(), events), process_group=0,
         )  # fmt: skip
     try:
         assert process.stdin is not None  # noqa: S101 -- it is a pipe
