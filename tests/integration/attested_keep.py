@@ -68,18 +68,24 @@ class AttestedKeepProcess:
                             answer = [0, b""]
                     self.platform.sendall(frame(encode(answer)))
 
-    def connect(self) -> socket.socket:
+    def connect(self, *, large_buffers: bool = False) -> socket.socket:
         """Give a tenant's end of a new connection, as the host hands one over."""
         ours, theirs = socket.socketpair()
+        if large_buffers:
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                ours.close()
+                theirs.close()
+                ours = socket.create_connection(server.getsockname())
+                theirs, _ = server.accept()
         with theirs:
             rights = array.array("i", [theirs.fileno()])
             self.door.sendmsg([b"t"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
         self._ends.append(ours)
         return ours
 
-    def tenant(self, **options: Any) -> Tenant:
+    def tenant(self, *, large_buffers: bool = False, **options: Any) -> Tenant:
         """Give a tenant on a new connection."""
-        return Tenant(Channel(self.connect()), self.secret, **options)
+        return Tenant(Channel(self.connect(large_buffers=large_buffers)), self.secret, **options)
 
     def __enter__(self) -> AttestedKeepProcess:
         return self

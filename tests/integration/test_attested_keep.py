@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,6 +74,16 @@ def test_secrets_are_files_and_only_where_asked_variables(keep: AttestedKeepProc
 def test_much_output_comes_whole(keep: AttestedKeepProcess, guest: Guest) -> None:
     stdout, stderr, ended = keep.tenant().attest().deliver(job_of(guest("largebuf"))).run()
     assert ended.outcome.code == 0, stderr
+    assert stdout[: 64 << 20] == b"x" * (64 << 20)
+
+
+def test_much_output_comes_whole_to_a_tenant_who_pauses(keep: AttestedKeepProcess, guest: Guest) -> None:
+    """Large buffers between the two take in one go all that the keep holds ready; nothing must be lost or stuck."""
+    tenant = keep.tenant(large_buffers=True).attest().deliver(job_of(guest("largebuf")))
+    tenant.channel.send(tenant.session.attach() + tenant.session.run() + tenant.session.input(b""))
+    time.sleep(0.5)  # what is tried here is being slow
+    stdout, _, ended = tenant.collect()
+    assert ended.outcome.code == 0
     assert stdout[: 64 << 20] == b"x" * (64 << 20)
 
 

@@ -327,14 +327,19 @@ class AttestedKeep:
 
     def _pump(self, peer: Peer) -> None:
         """Queue what the workload wrote for its tenant, send what can be sent, and say farewell after the last byte."""
-        if peer is self._attached and peer.session is not None:
-            self._fill(peer, peer.session)
         peer.line.flush()
+        more = True
+        while (
+            more and peer.line.pending < QUEUE_BYTES
+        ):  # if it all leaves at once, nothing would wake us for the rest
+            more = peer is self._attached and peer.session is not None and self._fill(peer, peer.session)
+            peer.line.flush()
         if peer.deaf and not peer.line.pending and not peer.finished:
             peer.finished = True
             peer.line.finish()
 
-    def _fill(self, peer: Peer, session: KeepSession) -> None:
+    def _fill(self, peer: Peer, session: KeepSession) -> bool:
+        """Queue as much as may wait, and say whether there is more."""
         for stream, backlog in self._streams.backlogs.items():
             while peer.line.pending < QUEUE_BYTES:
                 offset, data = backlog.after(peer.cursors[stream])
@@ -348,3 +353,4 @@ class AttestedKeep:
             peer.line.queue(session.exited(self._outcome))
             self._told_end = True
             self._say_goodbye(peer)
+        return not done

@@ -58,7 +58,7 @@ class StandardStreams:
         if self._input and self._typing >= 0:
             poll.register(self._typing, select.POLLOUT)
         for reader, stream in self._pipes.items():
-            if not patient or self.backlogs[stream].room:
+            if not patient or self.backlogs[stream].room >= READ_BYTES:
                 poll.register(reader, select.POLLIN)
 
     def serve(self, fd: int) -> bool:
