@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test lint bench fuzz docs lock examples clean help
+.PHONY: demo test lint bench fuzz docs lock lock-vm examples clean help
 
 help: ## Show this list.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.examples ## Deploy a workload with a secret to an emulated machine; see a tampered one refused.
 	@$(BIN)/python tools/demo.py
@@ -40,6 +40,9 @@ lock: $(VENV)/.dev ## Resolve the dependencies anew and write the locks.
 		../$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes --no-header \
 			--annotation-style line $$name.in -o $$name.txt $$([ $$name = keep ] || echo -c keep.txt); \
 	done
+
+lock-vm: $(VENV)/.dev ## Take the newest Debian packages into the lock of the VM image.
+	@$(BIN)/python tools/lock_vm.py
 
 clean: ## Remove everything that is not source.
 	rm -rf $(VENV) build dist examples/build .mypy_cache .ruff_cache .pytest_cache .hypothesis
