@@ -1,0 +1,153 @@
+"""AMD SEV and SEV-ES: measured before they run; the tenant sees the measurement and gives a secret, then they start."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from enarx.api.vm_image import VmImage
+from enarx.host import platform
+from enarx.host.backend import Endorsements, Launched
+from enarx.host.backends._machine import HARDWARE, MachineBackend, memory_encryption, this_machine
+from enarx.host.platform._machine import Machine
+from enarx.host.platform._sev import sev
+from enarx.host.vm import Guest, Protection, VmKeep
+from enarx.tcb.errors import Malformed, ProtocolViolation, Unavailable
+from enarx.tcb.wire import decode, encode
+from ketuvim.errors import KetuvimError
+from ketuvim.sev_platform import SevPlatform
+
+MAX_TENANT_BYTES: Final = 1 << 16
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """What the tenant has prepared for the launch (AMD 55766, LAUNCH_START)."""
+
+    policy: bytes
+    certificate: bytes
+    session: bytes
+
+    @classmethod
+    def parse(cls, tenant: bytes) -> Owner:
+        """Read it. Raises ``Malformed``."""
+        match decode(tenant, max_bytes=MAX_TENANT_BYTES):
+            case {
+                "policy": bytes(policy),
+                "certificate": bytes(certificate),
+                "session": bytes(session),
+                **rest,
+            }:
+                if not rest and len(policy) == 4:
+                    return cls(policy=policy, certificate=certificate, session=session)
+        raise Malformed("launch on sev: expected a map of policy (4 bytes), certificate and session")
+
+    def objects(self, c_bit: int, reduced_bits: int, folder: Path) -> Sequence[str]:
+        """Give the argument of ``-object``; QEMU reads certificate and session from files in ``folder``, as base64."""
+        for name, content in (("godh", self.certificate), ("session", self.session)):
+            (folder / name).write_bytes(b64encode(content))
+        policy = int.from_bytes(self.policy, "little")
+        guest = f"sev-guest,id=tee0,cbitpos={c_bit},reduced-phys-bits={reduced_bits},policy={policy:#x}"
+        files = f"dh-cert-file={folder}/godh,session-file={folder}/session"
+        return (f"{guest},kernel-hashes=on,{files}",)
+
+
+class SevKeep:
+    """Implements ``enarx.host.backend.Launched``: a machine that waits for its secret."""
+
+    def __init__(self, keep: VmKeep) -> None:
+        self._keep = keep
+        self.pid: int | None = keep.pid
+        self.channel: socket.socket | None = None
+        told = self._command("query-sev")
+        measured = self._command("query-sev-launch-measure")
+        self.launch = encode(
+            {
+                "measure": _taken(measured, "data", _octets),
+                "api_major": _taken(told, "api-major", int),
+                "api_minor": _taken(told, "api-minor", int),
+                "build": _taken(told, "build-id", int),
+            }
+        )
+
+    def secret(self, packet: bytes) -> None:
+        """Inject the tenant's packet where the firmware has room for it, and let the machine run until it is ready."""
+        if self.channel is not None:
+            raise ProtocolViolation("this keep waits for no secret")
+        match decode(packet, max_bytes=MAX_TENANT_BYTES):
+            case {"header": bytes(header), "payload": bytes(payload), **rest} if not rest:
+                given = {"packet-header": b64encode(header).decode(), "secret": b64encode(payload).decode()}
+                self._command("sev-inject-launch-secret", **given)
+            case _:
+                raise Malformed("secret: expected a map of header and payload")
+        self._command("cont")
+        self._keep.await_ready()
+        self.channel = self._keep.channel
+
+    def stop(self) -> None:
+        """End it."""
+        self._keep.stop()
+
+    def _command(self, name: str, **arguments: object) -> Any:
+        if self._keep.control is None:
+            raise Unavailable("QEMU did not start")
+        return self._keep.control.command(name, **arguments)
+
+
+class SevBackend(MachineBackend):
+    """``--backend sev``."""
+
+    protection = Protection.SEV
+    least_qemu = (7, 2)
+
+    def judge(self, machine: Machine) -> platform.Backend:
+        """Look for SEV."""
+        return sev(machine)
+
+    def firmware(self, image: VmImage) -> Path | None:
+        """Take the OVMF that holds the kernel against its hashes."""
+        return image.sev_firmware
+
+    def endorsements(self) -> Endorsements:
+        """Give the platform's own certificates: PDH, PEK, OCA, CEK (AMD 55766, PDH_CERT_EXPORT)."""
+        try:
+            with SevPlatform.open() as firmware:
+                pdh, chain = firmware.export_pdh()
+        except (KetuvimError, OSError) as error:
+            raise Unavailable(f"the secure processor gives no certificates: {error}") from None
+        return Endorsements(documents=(("sev-certificate", pdh + chain),))
+
+    def objects(self) -> Sequence[str]:
+        """Give none: each launch has its owner's."""
+        return ()
+
+    def start(self, image: VmImage, tenant: bytes) -> Launched:
+        """Launch it up to what its tenant must see. Raises ``EnarxError``."""
+        owner = Owner.parse(tenant)
+        with tempfile.TemporaryDirectory(prefix="enarx-sev-") as folder:
+            objects = owner.objects(*memory_encryption(this_machine()), Path(folder))
+            guest = Guest(cmdline=image.cmdline, objects=objects)
+            keep = VmKeep(self.protection, self.boot(image), guest, accelerator=HARDWARE)
+            try:
+                return SevKeep(keep)  # which waits until QEMU has read the files
+            except BaseException:
+                keep.stop()
+                raise
+
+
+def _taken(answer: object, name: str, read: Callable[[Any], _Found]) -> _Found:
+    """Take one value of an answer of QEMU. Raises ``Unavailable``."""
+    try:
+        return read(answer[name])  # type: ignore[index] # whatever it is
+    except (KeyError, TypeError, ValueError):
+        raise Unavailable(f"QEMU did not tell {name}") from None
+
+
+def _octets(value: str) -> bytes:
+    return b64decode(value, validate=True)

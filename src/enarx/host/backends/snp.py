@@ -1,0 +1,67 @@
+"""AMD SEV-SNP: OVMF is measured with hashes of kernel, ramdisk and command line; the guest asks for reports itself."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from enarx.api.vm_image import VmImage
+from enarx.host import platform
+from enarx.host.backends._machine import MachineBackend, memory_encryption, this_machine
+from enarx.host.platform._machine import Machine
+from enarx.host.platform._sev import snp
+from enarx.host.vm import Protection
+from enarx.host.vm._options import MEMORY_MIB
+
+POLICY: Final = 0x30000
+"""SMT is allowed, and nothing else: no debugging, no migration (AMD 56860, GUEST_POLICY)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnpLaunch:
+    """What an SNP launch is given beside its pages."""
+
+    c_bit: int
+    reduced_bits: int
+    policy: int = POLICY
+    host_data: bytes = bytes(32)
+    id_block: bytes = b""
+    """96 bytes, with ``id_auth`` of 4096; nothing of both leaves the guest without a name."""
+    id_auth: bytes = b""
+    author_key: bool = False
+
+    def objects(self) -> tuple[str, str]:
+        """Give the arguments of ``-object``."""
+        parts = [
+            f"sev-snp-guest,id=tee0,cbitpos={self.c_bit},reduced-phys-bits={self.reduced_bits}",
+            f"policy={self.policy:#x},kernel-hashes=on,host-data={b64encode(self.host_data).decode()}",
+        ]
+        if self.id_block:
+            named = f"id-block={b64encode(self.id_block).decode()},id-auth={b64encode(self.id_auth).decode()}"
+            parts.append(f"{named},author-key-enabled={'on' if self.author_key else 'off'}")
+        memory = f"memory-backend-memfd,id=ram0,size={MEMORY_MIB}M,share=true,prealloc=false"
+        return memory, ",".join(parts)
+
+
+class SnpBackend(MachineBackend):
+    """``--backend snp``."""
+
+    protection = Protection.SNP
+    least_qemu = (9, 1)
+
+    def judge(self, machine: Machine) -> platform.Backend:
+        """Look for SNP."""
+        return snp(machine, datetime.now(UTC))
+
+    def firmware(self, image: VmImage) -> Path | None:
+        """Take the OVMF that holds the kernel against its hashes."""
+        return image.sev_firmware
+
+    def objects(self) -> Sequence[str]:
+        """Give memory and guest."""
+        c_bit, reduced = memory_encryption(this_machine())
+        return SnpLaunch(c_bit=c_bit, reduced_bits=reduced).objects()

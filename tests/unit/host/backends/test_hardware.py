@@ -1,0 +1,246 @@
+"""Backends of real TEEs where there is none: QEMU reads every option, and misses the hardware and nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from enarx.api.vm_image import VmImage
+from enarx.host.backend import open_backend
+from enarx.host.backends import _machine
+from enarx.host.backends._machine import HARDWARE, MachineBackend, memory_encryption, this_machine
+from enarx.host.backends.pef import PefBackend
+from enarx.host.backends.sev import Owner, SevBackend, SevKeep
+from enarx.host.backends.sev_es import SevEsBackend
+from enarx.host.backends.snp import SnpBackend, SnpLaunch
+from enarx.host.backends.tdx import TdxBackend, TdxLaunch
+from enarx.host.platform._machine import Machine
+from enarx.host.vm._options import Files, Guest, Protection, qemu_command
+from enarx.tcb.errors import Malformed, ProtocolViolation, Unavailable
+from enarx.tcb.wire import decode, encode
+
+BACKENDS: Sequence[type[MachineBackend]] = (SnpBackend, SevBackend, SevEsBackend, TdxBackend, PefBackend)
+OWNER = Owner(policy=bytes([5, 0, 0, 0]), certificate=bytes(2084), session=bytes(128))
+WITHOUT_HARDWARE = re.compile(
+    r"cbitpos check failed|vm-type \S+ not supported by KVM|Could not access KVM|KVM required|failed to initialize kvm"
+)
+UNKNOWN = "does not accept value"
+
+
+def sev_objects(folder: Path) -> Sequence[str]:
+    return OWNER.objects(47, 1, folder)
+
+
+def snp_objects(folder: Path) -> Sequence[str]:
+    named = SnpLaunch(c_bit=51, reduced_bits=1, id_block=bytes(96), id_auth=bytes(4096), author_key=True)
+    return named.objects()
+
+
+def tdx_objects(folder: Path) -> Sequence[str]:
+    return TdxLaunch().objects()
+
+
+def asked(protection: Protection, objects: Sequence[str], folder: Path) -> str:
+    """What the QEMU of this machine says to the whole command line."""
+    file = folder / "file"
+    file.write_bytes(bytes(1 << 16))
+    ends = [*socket.socketpair(), *socket.socketpair()]
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        files = Files(
+            kernel=descriptor,
+            initrd=descriptor,
+            firmware=descriptor,
+            keep=ends[1].fileno(),
+            control=ends[3].fileno(),
+        )
+        command = qemu_command(protection, Guest(cmdline="quiet", objects=objects), files, HARDWARE)
+        done = subprocess.run(command, pass_fds=files.all(), capture_output=True, text=True, timeout=60)
+    finally:
+        os.close(descriptor)
+        for end in ends:
+            end.close()
+    assert done.returncode
+    return done.stderr
+
+
+CASES = [
+    (SevBackend, sev_objects),
+    (SevEsBackend, sev_objects),
+    (SnpBackend, snp_objects),
+    (TdxBackend, tdx_objects),
+]
+
+
+@pytest.mark.parametrize(("backend", "objects"), CASES, ids=[case[0].protection.value for case in CASES])
+def test_qemu_reads_every_option_and_misses_the_hardware_alone(
+    backend: type[MachineBackend], objects: Callable[[Path], Sequence[str]], tmp_path: Path
+) -> None:
+    """A QEMU that is older than the TEE says so, and the backend has said it before."""
+    said = asked(backend.protection, objects(tmp_path), tmp_path)
+    old = not all(fact.passed for fact in backend("")._qemu())
+    assert (UNKNOWN in said) if old else WITHOUT_HARDWARE.search(said), said
+
+
+def test_qemu_checks_what_it_reads(tmp_path: Path) -> None:
+    """So that the test above can fail."""
+    spoiled = [text.replace("cbitpos=", "cbitposition=") for text in sev_objects(tmp_path)]
+    assert "cbitposition" in asked(Protection.SEV, spoiled, tmp_path)
+    spoiled = [text.replace("policy=0x5", "policy=many") for text in sev_objects(tmp_path)]
+    assert not WITHOUT_HARDWARE.search(asked(Protection.SEV, spoiled, tmp_path))
+
+
+def test_an_snp_launch_names_what_its_owner_gave() -> None:
+    memory, guest = SnpLaunch(
+        c_bit=51, reduced_bits=5, host_data=b"h" * 32, id_block=b"b" * 96, id_auth=b"a" * 4096
+    ).objects()
+    options = dict(part.split("=", 1) for part in guest.split(",")[1:])
+    assert "memory-backend-memfd,id=ram0" in memory
+    assert b64decode(options["host-data"]) == b"h" * 32
+    assert (b64decode(options["id-block"]), b64decode(options["id-auth"])) == (b"b" * 96, b"a" * 4096)
+    assert options["author-key-enabled"] == "off"
+    assert (options["cbitpos"], options["reduced-phys-bits"], options["policy"]) == ("51", "5", "0x30000")
+    assert options["kernel-hashes"] == "on"
+
+
+def test_no_machine_of_a_tee_has_a_console_a_disk_or_a_network() -> None:
+    files = Files(kernel=3, initrd=4, firmware=5, keep=6, control=7)
+    for protection in Protection:
+        command = qemu_command(protection, Guest(cmdline="quiet"), files, HARDWARE)
+        devices = [value for name, value in pairwise(command) if name == "-device"]
+        assert [device.partition(",")[0] for device in devices] == ["virtio-serial-pci", "virtserialport"]
+        assert "-nodefaults" in command
+        assert ("-S" in command) == (protection in (Protection.SEV, Protection.SEV_ES))
+        if protection not in (Protection.NONE, Protection.TPM):
+            assert "iommu_platform=on" in devices[0]
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=[it.protection.value for it in BACKENDS])
+def test_a_backend_says_what_is_missing(backend: type[MachineBackend]) -> None:
+    opened = open_backend(backend.protection.value)
+    assert isinstance(opened, backend)
+    support = opened.support()
+    assert support.ready == all(fact.passed for fact in support.facts)
+    assert all(fact.advice for fact in support.facts if not fact.passed and not fact.detail)
+    with pytest.raises(Malformed, match="takes no argument"):
+        backend("something")
+
+
+def test_a_qemu_that_is_too_old_is_refused_in_clear_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    there = tmp_path / "usr/bin/qemu-system-x86_64"
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"")
+    old = Machine(root=tmp_path, version_of=lambda path: "QEMU emulator version 8.2.1")
+    monkeypatch.setattr(_machine, "this_machine", lambda: old)
+    with pytest.raises(Unavailable, match=r"version 8\.2\.1") as raised:
+        SnpBackend("")._need_qemu()
+    assert "9.1 or later" in raised.value.hint
+
+
+def image(folder: Path, **changes: Any) -> VmImage:
+    values = {
+        "kernel": folder / "vmlinuz",
+        "vmlinux": folder / "vmlinux",
+        "initrd": folder / "initrd",
+        "cmdline": "quiet",
+        "sev_firmware": folder / "ovmf-sev.fd",
+        "firmware": folder / "ovmf.fd",
+        "manifest": b"",
+    }
+    return VmImage(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({"cmdline": "console=ttyS0"}, "console"), ({"sev_firmware": None}, "no firmware for snp")],
+)
+def test_an_image_that_would_tell_the_host_or_proves_nothing_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    monkeypatch.setattr(_machine, "read_vm_image", lambda path: image(tmp_path, **changes))
+    with pytest.raises(Unavailable, match=told):
+        SnpBackend("").prepare(tmp_path)
+
+
+def test_the_owners_part_of_a_launch_is_read_strictly(tmp_path: Path) -> None:
+    good = {"policy": OWNER.policy, "certificate": OWNER.certificate, "session": OWNER.session}
+    assert Owner.parse(encode({**good})) == OWNER
+    for bad in ({**good, "more": b""}, {**good, "policy": b"12345"}, {"policy": b"1234"}, {}):
+        with pytest.raises(Malformed):
+            Owner.parse(encode({**bad}))
+    (guest,) = OWNER.objects(47, 5, tmp_path)
+    assert "policy=0x5" in guest
+    assert b64decode((tmp_path / "session").read_bytes()) == OWNER.session
+
+
+class Qemu:
+    """A machine whose QEMU gives recorded answers."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, dict[str, object]]] = []
+        self.control, self.pid, self.channel = self, 1, "the channel"
+        self.answers: dict[str, object] = {
+            "query-sev": {"api-major": 1, "api-minor": 55, "build-id": 8, "enabled": True},
+            "query-sev-launch-measure": {"data": b64encode(b"m" * 48).decode()},
+        }
+
+    def command(self, name: str, **arguments: object) -> object:
+        self.told.append((name, arguments))
+        return self.answers.get(name, {})
+
+    def await_ready(self) -> None:
+        self.told.append(("await_ready", {}))
+
+    def stop(self) -> None:
+        self.told.append(("stop", {}))
+
+
+def test_a_sev_machine_runs_only_after_its_secret() -> None:
+    qemu: Any = Qemu()
+    keep = SevKeep(qemu)
+    assert decode(keep.launch, max_bytes=1 << 10) == {
+        "measure": b"m" * 48,
+        "api_major": 1,
+        "api_minor": 55,
+        "build": 8,
+    }
+    assert keep.channel is None
+    with pytest.raises(Malformed):
+        keep.secret(encode({"header": b""}))
+    keep.secret(encode({"header": b"head", "payload": b"body"}))
+    injected = {"packet-header": b64encode(b"head").decode(), "secret": b64encode(b"body").decode()}
+    assert qemu.told[2:] == [("sev-inject-launch-secret", injected), ("cont", {}), ("await_ready", {})]
+    with pytest.raises(ProtocolViolation):
+        keep.secret(encode({"header": b"head", "payload": b"body"}))
+
+
+def test_a_qemu_that_tells_no_measurement_is_refused() -> None:
+    qemu: Any = Qemu()
+    for answer in ({}, {"data": 7}, {"data": "not base64"}, None):
+        qemu.answers["query-sev-launch-measure"] = answer
+        with pytest.raises(Unavailable, match="data"):
+            SevKeep(qemu)
+
+
+def test_where_pages_are_marked_is_asked_of_the_processor() -> None:
+    machine = Machine(root=Path("/"), cpuid=lambda leaf, subleaf: (0, 51 | 5 << 6, 0, 0))
+    assert memory_encryption(machine) == (51, 5)
+    with pytest.raises(Unavailable, match="processor does not tell"):
+        memory_encryption(Machine(root=Path("/")))
+
+
+def test_pef_says_that_there_is_no_image_for_it(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="x86-64 only"):
+        PefBackend("").start(image(tmp_path), b"")
+    assert this_machine().root == Path("/")
