@@ -165,7 +165,7 @@ def info(*, state: Path, as_json: bool) -> None:
 
     with Platform(state) as platform:
         found = {name: _shown(value) for name, value in platform.command("info").items()}
-    text = "\n".join(f"{name}: {value}" for name, value in found.items())
+    text = "\n".join(f"{name}: {_spoken(value)}" for name, value in found.items())
     _result(as_json, "enarx-emulator.info/1", found, text)
 
 
@@ -338,6 +338,11 @@ def _shown(value: object) -> object:
     if isinstance(value, list):
         return [_shown(item) for item in value]
     return {name: _shown(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+def _spoken(value: object) -> object:
+    """Several roots one below the other, so that whoever reads them can copy one."""
+    return "".join(f"\n{item}" for item in value) if isinstance(value, list) else value
 
 
 if __name__ == "__main__":
