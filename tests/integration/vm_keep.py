@@ -15,6 +15,7 @@ from tests.docs.console import ROOT
 from tests.integration.attested_keep import Tenant
 
 from enarx.api.vm_image import VmImage
+from enarx.cli._run import default_cache_dir
 from enarx.host.vm import Boot, Guest, Protection, VmKeep
 from enarx.tcb.sallyport.items import Admit, Exited, Item
 from enarx.tcb.sallyport.socket_channel import ChannelClosed, SocketChannel
@@ -24,6 +25,8 @@ from enarx.tenant.channel import Channel
 from enarx.tenant.image.vm import Cache, build_vm_image, read_vm_image
 
 BUILD = ROOT / "build" / "vm"
+CACHE = Path(default_cache_dir(), "vm")
+"""Shared with whoever builds an image by the command line: packages are fetched once."""
 SOURCES = ("src/enarx/tcb", "src/enarx/tenant/image/vm")
 END_S = 60.0
 SECRET = bytes(range(32))
@@ -42,7 +45,7 @@ def keep_image() -> VmImage:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if place.exists():
             return read_vm_image(place)
-        return build_vm_image(place, Cache(BUILD / "cache"))
+        return build_vm_image(place, Cache(CACHE))
 
 
 class SecretPort:

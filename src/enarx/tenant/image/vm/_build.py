@@ -75,7 +75,7 @@ def build_vm_image(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as made:
-            files = _image_files(lock, cache, options, Path(made, "root"))
+            files = _image_files(lock, cache, options, Path(made, "root").resolve())
             image = _write(files, Path(made, "image"))
             _replace(image, out)
     except OSError as error:
