@@ -135,6 +135,8 @@ class _Run:
             if file.read(len(_COMPONENT)) == _COMPONENT:
                 limits = self._request.limits
                 arguments.append(f"--component={limits.storage_bytes},{limits.files}")
+        if config_text is not None:
+            arguments.append("--config")
         if any(kind in (config_text or b"") for kind in (b"listen", b"connect")):
             arguments.append("--network")
         if self._request.require_sandbox:

@@ -4,6 +4,7 @@ platform that measured it gives it also its port, as descriptor 4.
 When it has loaded what every keep needs, it reads its launch line from the channel, words separated by spaces:
 
     --component=BYTES,FILES  the workload will be a WASI 0.2 component, whose files may be so large and so many
+    --config                 the workload will have a configuration: load what reads it
     --network                the workload will have sockets: load what they need while loading is still possible
     --require-sandbox        do not live with a layer of the sandbox missing
     --attested               prove to a tenant what this is, and take the workload from no one else
@@ -48,6 +49,8 @@ def main() -> None:
         from enarx.tcb.keep.network import load
 
         load()
+    if "--config" in options:
+        import tomllib  # noqa: F401 (to have it before the lock-down)
     if "--component" in options:
         from enarx.tcb.keep import components  # noqa: F401 (to have it before the lock-down)
 

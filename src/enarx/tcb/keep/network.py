@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import tomllib  # noqa: F401 (sockets come from a configuration, which a confined keep reads, and that loads nothing)
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import tomllib  # noqa: F401 (the configuration is read by a confined keep, which loads nothing)
 from collections.abc import Sequence
 from typing import Final
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
@@ -31,6 +30,20 @@ class InvalidConfig(Malformed):
         self.key, self.line = key, line
 
 
+def _table(text: str) -> dict[str, object]:
+    import tomllib  # 4 ms of the start of a keep, and most have no configuration
+
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise InvalidConfig("expected TOML, found values nested too deeply") from None
+    except ValueError as error:  # also integers and dates that are valid TOML but too large for Python
+        reason, _, place = str(error).partition(" (at ")
+        at = re.match(r"line (\d+)", place)
+        message = f"not valid TOML: {reason[:1].lower()}{reason[1:200]}"
+        raise InvalidConfig(message, line=int(at[1]) if at else text.count("\n") + 1) from None
+
+
 class Document:
     """At most ``max_bytes`` of UTF-8 TOML, as tables and as text. Raises only ``InvalidConfig``."""
 
@@ -45,15 +58,7 @@ class Document:
         if long := _LONG_KEY.search(self._text):
             line = self._text.count("\n", 0, long.end()) + 1
             raise InvalidConfig("expected a key of one or two parts, found one of 40 or more", line=line)
-        try:
-            self.table: dict[str, object] = tomllib.loads(self._text)
-        except RecursionError:
-            raise InvalidConfig("expected TOML, found values nested too deeply") from None
-        except ValueError as error:  # also integers and dates that are valid TOML but too large for Python
-            reason, _, place = str(error).partition(" (at ")
-            at = re.match(r"line (\d+)", place)
-            message = f"not valid TOML: {reason[:1].lower()}{reason[1:200]}"
-            raise InvalidConfig(message, line=int(at[1]) if at else self._text.count("\n") + 1) from None
+        self.table: dict[str, object] = _table(self._text) if self._text else {}
 
     def error(self, key: str, expected: str, found: str, *, hint: str = "") -> InvalidConfig:
         """Say that the value at ``key`` is wrong."""
