@@ -9,10 +9,12 @@ from sevsnpmeasure import guest as peer  # type: ignore[import-untyped]
 from sevsnpmeasure import vcpu_types
 from sevsnpmeasure.sev_mode import SevMode  # type: ignore[import-untyped]
 from sevsnpmeasure.vmm_types import VMMType  # type: ignore[import-untyped]
-from tests.forge import amd
+from tests.forge import amd, intel
 from tests.forge.firmware import Ovmf
+from tests.forge.kernel import bz_image
 
 from enarx.api.vm_image import VmImage
+from enarx.attest import Tee
 from enarx.attest.measure import (
     CPU_SIGNATURES,
     hash_kernel,
@@ -21,7 +23,11 @@ from enarx.attest.measure import (
     sev_launch_digest,
     snp_launch_digest,
 )
+from enarx.tenant.image.vm import Machine, Measurements
 from enarx_emulator.errors import EmulatorError
+from enarx_emulator.ibm.machine import make as pef_machine
+from enarx_emulator.machine import Setup
+from enarx_emulator.seed import Seed
 from enarx_emulator.vm_launch import launch_arguments
 
 EPYC = CPU_SIGNATURES["EPYC-v4"]
@@ -29,7 +35,14 @@ EPYC = CPU_SIGNATURES["EPYC-v4"]
 
 @pytest.fixture
 def image(tmp_path: Path) -> VmImage:
-    contents = {"vmlinuz": b"kernel", "initrd": b"ramdisk", "ovmf-sev.fd": Ovmf(pages=16).build()}
+    ovmf = Ovmf(pages=16).build()
+    contents = {
+        "vmlinuz": bz_image(),
+        "vmlinux": b"kernel",
+        "initrd": b"ramdisk",
+        "ovmf-sev.fd": ovmf,
+        "ovmf.fd": ovmf,
+    }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     return VmImage(
@@ -38,7 +51,7 @@ def image(tmp_path: Path) -> VmImage:
         initrd=tmp_path / "initrd",
         cmdline="quiet",
         sev_firmware=tmp_path / "ovmf-sev.fd",
-        firmware=None,
+        firmware=tmp_path / "ovmf.fd",
         manifest=b"",
     )
 
@@ -84,6 +97,23 @@ def test_every_file_and_the_command_line_are_measured(kind: str, image: VmImage)
     )
     assert measured(kind, with_console) != before
     assert measured(kind, image) == before
+
+
+def test_a_trust_domain_has_the_registers_that_a_tenant_computes(image: VmImage) -> None:
+    machine = intel.machine("tdx")
+    handle = machine.command("launch", dict(launch_arguments("tdx", image)))["guest"]
+    tree = machine.guest(amd.number(handle)).tree()
+    wanted = Measurements(image).of(Tee.TDX, Machine())
+    names = {"mrtd": "mrtd:sha384", "rtmr1": "rtmr1:sha384", "rtmr2": "rtmr2:sha384"}
+    for name, file in names.items():
+        assert tree.read(f"measurements/{file}") == wanted[name], name
+
+
+def test_a_secure_machine_of_pef_is_measured_with_its_unpacked_kernel(image: VmImage, tmp_path: Path) -> None:
+    setup = Setup(kind="pef", seed=Seed(bytes(32)), vendor=amd.store())
+    arguments = {**launch_arguments("pef", image), "esm_blob": b"blob"}
+    launched = pef_machine(setup).command("launch", arguments)
+    assert launched["measurement"] == Measurements(image).of(Tee.PEF, Machine())["measurement"]
 
 
 def test_sev_snp_measure_says_the_same(image: VmImage) -> None:

@@ -67,10 +67,14 @@ class Loader:
             self._servers[image.manifest] = ForkServer(attested=True, path=str(root), pool=self._pool)
         return image.manifest
 
-    def start(self, manifest: bytes) -> Started:
-        """Start a keep of a loaded image. Raises ``EmulatorError``, ``Unavailable``, ``KeepNotStarted``."""
+    def start(self, manifest: bytes, kind: str) -> Started:
+        """Start a keep of a loaded image on a machine of this kind.
+
+        Raises ``EmulatorError``, ``Unavailable``, ``KeepNotStarted``.
+        """
         if manifest in self.machines:
-            return _boot(self.machines[manifest])
+            image = self.machines[manifest]
+            return _boot(image, image.vmlinux if kind == "pef" else image.kernel)
         server = self._servers.get(manifest)
         if server is None:
             raise EmulatorError("the image is not loaded", hint="load it first")
@@ -122,15 +126,15 @@ class Loader:
             raise Unavailable(f"{self._home}: {(error.strerror or str(error)).lower()}") from None
 
 
-def _boot(image: VmImage) -> Started:
-    """Start QEMU with the files that were measured, and with a port that no other guest has."""
+def _boot(image: VmImage, kernel: Path) -> Started:
+    """Start QEMU with the kernel that was measured, and with a port that no other guest has."""
     from enarx.host.vm import Boot, Guest, Protection, VmKeep  # QEMU's client costs others their start
 
     ours, theirs = socket.socketpair()
     try:
         keep = VmKeep(
             Protection.NONE,
-            Boot(kernel=image.kernel, initrd=image.initrd),
+            Boot(kernel=kernel, initrd=image.initrd),
             Guest(cmdline=image.cmdline),
             platform=theirs,
             announce=True,

@@ -312,7 +312,7 @@ class Process:
             guest, running = self._launched(handle)
             if self._loader is None:
                 raise EmulatorError("the image is not loaded", hint="load it first")
-            keep = self._loader.start(running.image)
+            keep = self._loader.start(running.image, self._identity.machine.kind)
             with keep.channel as channel, socket.socket(fileno=os.dup(over)) as way:
                 socket.send_fds(way, [b"c"], [channel.fileno()])
             self._serve_guest(handle, guest, keep.pid, keep.port, ours=False)

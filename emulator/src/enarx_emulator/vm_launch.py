@@ -11,18 +11,23 @@ from pathlib import Path
 from typing import Final
 
 from enarx.api.vm_image import VmImage
+from enarx.attest._linux_boot import boot_digests, exit_digests, stub_digests
 from enarx.attest.measure import (
     CPU_SIGNATURES,
+    Algorithm,
     GuestFeatures,
     KernelHashes,
     SectionKind,
     SevFirmware,
     Vmm,
     hash_kernel,
+    kernel_digest,
     parse_sev_firmware,
+    parse_td_firmware,
     vmsa_pages,
 )
 from enarx.attest.snp._launch import VMSA_GPA, PageType
+from enarx.attest.tdx._tdvf import Attribute
 from enarx.tcb.wire import Value
 from enarx_emulator.errors import EmulatorError
 
@@ -64,6 +69,40 @@ def _sev(image: VmImage) -> Mapping[str, Value]:
     return {"parts": [[firmware.gpa, firmware.image], hashes], "vmsas": vmsas}
 
 
+def _tdx(image: VmImage) -> Mapping[str, Value]:
+    """What TDVF's metadata lists; then RTMR1 and RTMR2, as the firmware and the kernel's EFI stub extend them."""
+    if image.firmware is None:
+        raise EmulatorError("the image has no firmware for TDX", hint="build it with firmware")
+    sections: list[Value] = [
+        [section.gpa, section.data.ljust(section.size, b"\0"), Attribute.MR_EXTEND in section.attributes]
+        for section in parse_td_firmware(_content(image.firmware)).sections
+        if Attribute.PAGE_AUG not in section.attributes
+    ]
+    algorithm, initrd = Algorithm.SHA384, _content(image.initrd)
+    kernel = kernel_digest(
+        _content(image.kernel),
+        algorithm,
+        patched_for=None,
+        initrd_bytes=len(initrd),
+        cmdline=image.cmdline,
+    )
+    booted = (*boot_digests(algorithm, kernel), *exit_digests(algorithm))
+    loaded = stub_digests(algorithm, cmdline=image.cmdline, initrd=initrd)
+    extensions: list[Value] = [
+        [register, one] for register, found in ((1, booted), (2, loaded)) for one in found
+    ]
+    return {"sections": sections, "extensions": extensions}
+
+
+def _pef(image: VmImage) -> Mapping[str, Value]:
+    """The unpacked kernel, which is what is started there."""
+    return {
+        "image": _content(image.vmlinux),
+        "initrd": _content(image.initrd),
+        "bootargs": image.cmdline,
+    }
+
+
 def _firmware(image: VmImage) -> SevFirmware:
     if image.sev_firmware is None:
         raise EmulatorError("the image has no firmware for the SEV family", hint="build it with firmware")
@@ -93,4 +132,6 @@ _LOADERS: Final[Mapping[str, Callable[[VmImage], Mapping[str, Value]]]] = {
     "snp": _snp,
     "sev": _sev,
     "sev-es": _sev,
+    "tdx": _tdx,
+    "pef": _pef,
 }

@@ -8,7 +8,7 @@ for firmware that measures (EV_* types of the TCG) and fills the event log.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -102,7 +102,7 @@ class TdxMachine:
         return self._platform.collateral(KIND)
 
     def _launch(self, arguments: Arguments) -> Mapping[str, Value]:
-        image = arguments.data("image")
+        sections = _sections(arguments)
         attributes = tdx.SEPT_VE_DISABLE if arguments.flag("sept_ve_disable", default=True) else 0
         for name, bit in _FLAGS.items():
             attributes |= bit if arguments.flag(name, default=False) or f"tdx-{name}" in self._faults else 0
@@ -118,20 +118,23 @@ class TdxMachine:
             mr_owner_config=_exactly(arguments, "mr_owner_config"),
         )
         version = arguments.number("quote_version", 4, below=6)
-        events = _events(arguments)
+        events, extensions = _events(arguments), _extensions(arguments)
         arguments.end()
-        if not image or version not in (4, 5):
+        if not any(section.data for section in sections) or version not in (4, 5):
             raise TdxError(TdxStatus.TDX_OPERAND_INVALID, "image is empty, or quotes have no such version")
         if "tdx-image-changed" in self._faults:
-            image = bytes([image[0] ^ 1]) + image[1:]
+            first = sections[0]
+            sections[0] = replace(first, data=bytes([first.data[0] ^ 1]) + first.data[1:])
         tdr = self._begin(params)
         try:
-            self._load(tdr, image, vcpus)
+            self._load(tdr, sections, vcpus)
         except FirmwareError:
             self._module.tdh_mng_key_freeid(tdr)
             raise
         for event in events:
             self._module.tdg_mr_rtmr_extend(tdr, event.index - 1, event.digest(Algorithm.SHA384))
+        for register, digest in extensions:
+            self._module.tdg_mr_rtmr_extend(tdr, register, digest)
         log = cc_log(events, area=_log_area(events)) if events else b""
         if "tdx-event-log-changed" in self._faults:
             log = cc_log(events[:-1], area=_log_area(events))
@@ -153,7 +156,7 @@ class TdxMachine:
             raise
         return tdr
 
-    def _load(self, tdr: int, image: bytes, vcpus: int) -> None:
+    def _load(self, tdr: int, sections: Sequence[_Section], vcpus: int) -> None:
         """TDH.VP.CREATE to TDH.MR.FINALIZE."""
         module, page = self._module, tdx.PAGE_BYTES
         for _ in range(vcpus):
@@ -166,11 +169,12 @@ class TdxMachine:
             service = self._begin(tdx.td_params())
             self._faultless(service)
             module.tdh_servtd_bind(tdr, service, kind=0)
-        for at in range(0, len(image), page):
-            gpa = IMAGE_GPA + at
-            module.tdh_mem_page_add(tdr, gpa, image[at : at + page].ljust(page, b"\0"))
-            for chunk in range(gpa, gpa + page, tdx.CHUNK_BYTES):
-                module.tdh_mr_extend(tdr, chunk)
+        for section in sections:
+            for at in range(0, len(section.data), page):
+                gpa = section.gpa + at
+                module.tdh_mem_page_add(tdr, gpa, section.data[at : at + page].ljust(page, b"\0"))
+                for chunk in range(gpa, gpa + page, tdx.CHUNK_BYTES) if section.extend else ():
+                    module.tdh_mr_extend(tdr, chunk)
         module.tdh_mr_finalize(tdr)
 
     def _faultless(self, tdr: int) -> None:
@@ -289,6 +293,44 @@ def _module(platform: IntelPlatform) -> TdxModule:
         seam_attributes=b"\x01" + bytes(7) if "tdx-seam-attributes" in faults else bytes(8),
         mrsigner_seam=b"\x5e" * 48 if "tdx-module-signer" in faults else bytes(48),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Section:
+    """Memory that is set up before the TD starts, measured with its contents or by its addresses alone."""
+
+    gpa: int
+    data: bytes
+    extend: bool
+
+
+def _sections(arguments: Arguments) -> list[_Section]:
+    """The argument ``image`` of a process keep, or ``sections`` of a VM keep: lists of address, data and truth."""
+    if "sections" not in arguments:
+        return [_Section(gpa=IMAGE_GPA, data=arguments.data("image"), extend=True)]
+    found = []
+    for one in arguments.items("sections"):
+        match one:
+            case [int() as gpa, bytes() as data, bool() as extend] if gpa % tdx.PAGE_BYTES == 0:
+                found.append(_Section(gpa=gpa, data=data, extend=extend))
+            case _:
+                raise Malformed("launch: a section is no list of an address of a page, data and truth")
+    return found
+
+
+def _extensions(arguments: Arguments) -> list[tuple[int, bytes]]:
+    """The argument ``extensions``: lists of RTMR and digest, for what the firmware in the TD measures as it boots."""
+    given = arguments.items("extensions")
+    found = []
+    for one in given:
+        match one:
+            case [int() as register, bytes() as digest] if 0 <= register < tdx.RTMRS and len(digest) == 48:
+                found.append((register, digest))
+            case _:
+                raise Malformed("launch: an extension is no list of a register and a digest")
+    if len(found) > MAX_EVENTS:
+        raise Malformed(f"launch: extensions has {len(found)} items, at most {MAX_EVENTS} are allowed")
+    return found
 
 
 def _exactly(arguments: Arguments, name: str) -> bytes:
