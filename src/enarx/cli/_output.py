@@ -50,11 +50,14 @@ class Output:
                 "hint": hint,
                 **more,
             }
-            self._document({"schema": "enarx.error/1", "error": error})
-        else:
-            self._say(f"enarx: {_coloured('error', '31')}: {message}")
-            if hint:
-                self._say(f"hint: {hint}")
+            try:
+                self._document({"schema": "enarx.error/1", "error": error})
+                return code
+            except OSError:  # nobody reads documents, or there is no room for them: then people shall know
+                pass
+        self._say(f"enarx: {_coloured('error', '31')}: {message}")
+        if hint:
+            self._say(f"hint: {hint}")
         return code
 
     def _document(self, document: Mapping[str, object], where: TextIO | None = None) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 
 import pytest
 
@@ -75,3 +77,20 @@ def test_control_characters_are_shown_not_sent(text: str, shown: str) -> None:
 def test_every_code_has_a_meaning() -> None:
     assert all(code.meaning.endswith(".") and code.__doc__ == code.meaning for code in ExitCode)
     assert len({code.meaning for code in ExitCode}) == len(ExitCode)
+
+
+class Full(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_an_error_that_cannot_be_written_as_a_document_is_told_to_people(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with ``enarx verify --json > /dev/full``."""
+    monkeypatch.setattr("sys.stdout", Full())
+    output = Output(as_json=True)
+    with pytest.raises(OSError, match="No space left"):
+        output.result("enarx.x/1", {}, "text")
+    assert output.error(ExitCode.REFUSED, "no", "yes") is ExitCode.REFUSED
+    assert capsys.readouterr().err == "enarx: error: no\nhint: yes\n"
