@@ -23,9 +23,9 @@ from enarx.cli._exit import ExitCode
 from enarx.cli._main import main
 from enarx.tenant.image.vm import Cache, Machine, Measurements, Options, build_vm_image, installed_lock
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vm-image")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vm-image"), pytest.mark.timeout(300)]
 MAX_INITRD_BYTES = 20_000_000
-BUILD_S = 300
+BUILD_S = 240
 NOWHERE = "http://127.0.0.1:1"
 """A mirror that answers nothing: what is built from it comes from the cache."""
 SHELLS = {
@@ -47,6 +47,8 @@ SHELLS = {
 
 @pytest.fixture(scope="module")
 def image() -> VmImage:
+    lock = installed_lock()
+    Cache(CACHE).fetch(lock, lock.packages)  # the image may be older than the cache
     return keep_image()
 
 

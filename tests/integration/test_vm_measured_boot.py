@@ -20,7 +20,7 @@ from enarx.host.vm import Guest, Protection, find_accelerator, qemu_command
 from enarx.host.vm._options import Files
 from enarx.tenant.image.vm import Cache, Machine, Measurements, Options, build_vm_image
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vm")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vm"), pytest.mark.timeout(300)]
 MEMORY_MIB = 512
 BOOT_S = 90.0
 PCRS = (2, 3, 4, 5, 6, 9)

@@ -1,0 +1,88 @@
+"""``enarx image`` for VM images: what goes together on its command line, and what it says of an image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.forge.firmware import Ovmf
+from tests.forge.kernel import bz_image
+
+from enarx.api.keep_image import MANIFEST, manifest_line
+from enarx.cli._exit import ExitCode
+from enarx.cli._main import main
+
+FILES = {
+    "vmlinuz": bz_image(),
+    "vmlinux": b"unpacked",
+    "initrd": b"ramdisk",
+    "cmdline": b"quiet",
+    "files.json": json.dumps({"initrd": [], "beside": [], "archives": []}).encode(),
+    "sbom.json": b"{}",
+}
+FIRMWARE = {"ovmf-sev.fd": Ovmf().build(), "ovmf.fd": Ovmf(seed=1).build()}
+
+
+def write(place: Path, files: dict[str, bytes]) -> str:
+    for name, content in files.items():
+        (place / name).write_bytes(content)
+    (place / MANIFEST).write_text("".join(manifest_line(name, files[name]) for name in sorted(files)))
+    return str(place)
+
+
+@pytest.mark.parametrize("option", [["--console"], ["--no-firmware"], ["--mirror", "http://127.0.0.1:1"]])
+def test_choices_for_machines_go_with_machines(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["image", "build", *option]) == ExitCode.USAGE
+    assert "go with --vm" in capsys.readouterr().err
+
+
+def test_every_value_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = write(tmp_path, FILES | FIRMWARE)
+    assert main(["image", "show", place]) == ExitCode.DONE
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    shown = {(words[0], words[1]) for words in lines if len(words) == 3 and len(words[2]) in (64, 96)}
+    assert shown == {
+        ("snp", "measurement"), ("sev-es", "launch_digest"), ("sev", "launch_digest"), ("tdx", "mrtd"),
+        ("tdx", "rtmr1"), ("tdx", "rtmr2"), ("pef", "measurement"), ("tpm", "pcr4"), ("tpm", "pcr9"),
+    }  # fmt: skip
+    assert "the host reads the console" not in str(lines)
+
+
+def test_without_firmware_only_others_firmware_can_measure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["image", "show", write(tmp_path, FILES), "--json"]) == ExitCode.DONE
+    assert set(json.loads(capsys.readouterr().out)["measurements"]) == {"pef", "tpm"}
+
+
+def test_a_console_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = write(tmp_path, {**FILES, "cmdline": b"console=ttyS0"})
+    assert main(["image", "show", place]) == ExitCode.DONE
+    assert "the host reads the console" in capsys.readouterr().out
+
+
+def test_a_patched_kernel_needs_the_size_of_the_memory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = write(tmp_path, FILES)
+    assert main(["image", "show", place, "--patched-kernel"]) == ExitCode.USAGE
+    assert "--memory" in capsys.readouterr().err
+    found = []
+    for options in ([], ["--patched-kernel", "--memory", "512M"]):
+        assert main(["image", "show", place, *options, "--json"]) == ExitCode.DONE
+        found.append(json.loads(capsys.readouterr().out)["measurements"]["tpm"])
+    assert found[0]["pcr4"] != found[1]["pcr4"]
+    assert found[0]["pcr9"] == found[1]["pcr9"]
+
+
+def test_a_changed_image_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = write(tmp_path, FILES)
+    (tmp_path / "initrd").write_bytes(b"ramdisj")
+    assert main(["image", "show", place]) == ExitCode.MALFORMED
+    assert "not those of its manifest" in capsys.readouterr().err
+
+
+def test_a_directory_that_is_no_image_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["image", "show", str(tmp_path)]) == ExitCode.UNAVAILABLE
+    assert "enarx image build --vm" in capsys.readouterr().err
