@@ -112,6 +112,7 @@ CASES: Final = {
         stderr="output",
     ),
     "tables": Case(guest="tables"),
+    "many tables": Case(guest="many_tables", options=("--limit", "table=8000")),
 }
 
 

@@ -24,8 +24,10 @@ from enarx.tcb.keep.code_cache import CodeCache
 from enarx.tcb.keep.engine import CONFIGURATION, Code, check_kind, load_code
 from enarx.tcb.keep.lockdown import COMPONENT_FILES, seal_code
 from enarx.tcb.keep.runner import Run, Runtime
+from enarx.tcb.keep.tables import count_tables
 from enarx.tcb.keep.wasi._fds import Descriptor
 from enarx.tcb.keep.world import lay_out
+from enarx.tcb.record import replace
 from enarx.tcb.sallyport.limits import MAX_ITEM_BYTES
 from enarx.tcb.sallyport.socket_channel import ChannelClosed, SocketChannel
 from enarx.tcb.wire import Value, decode, encode
@@ -47,6 +49,12 @@ HOST_STACK_BYTES: Final = 8 << 20
 INCOMPLETE: Final = (
     "see 'enarx platform info' for what this machine lacks; modules also run without --require-sandbox"
 )
+
+
+def _table_elements(job: Job) -> int:
+    """Give each table its even share of what all tables may hold; every thread has tables of its own."""
+    tables = count_tables(job.module) * (job.limits.threads if job.threads else 1)
+    return job.limits.table_elements // max(tables, 1)
 
 
 class Returning(Protocol):
@@ -138,7 +146,8 @@ class Execution:
         module = self._load(job, runtime.engine, Module)
         self._seal()
         runtime.guest.set_up(arguments=world.arguments, environment=world.environment, table=world.table)
-        Run(runtime, module, job.limits, world.files, self._end).main()
+        limits = replace(job.limits, table_elements=_table_elements(job))
+        Run(runtime, module, limits, world.files, self._end).main()
 
     def _run_component(self, job: Job, config: Config, stdio: Sequence[int]) -> None:
         from wasmtime.component import Component

@@ -92,7 +92,9 @@ class Limit:
 
 LIMITS: Final[Mapping[str, Limit]] = {
     "memory": Limit("memory_bytes", Unit.BYTES, 64 * KIB, 4 * GIB, "linear memory of the workload"),
-    "table": Limit("table_elements", Unit.NUMBER, 1, 1 << 32, "elements in each of its tables"),
+    "table": Limit(
+        "table_elements", Unit.NUMBER, 1, 1 << 32, "elements of all its tables, shared out evenly"
+    ),
     "stack": Limit("stack_bytes", Unit.BYTES, 64 * KIB, 64 * MIB, "call stack of each of its threads"),
     "time": Limit("time_ms", Unit.TIME, 1, 10 * 365 * 24 * 3_600_000, "wall time from its start"),
     "output": Limit(
