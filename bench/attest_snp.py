@@ -36,7 +36,8 @@ def main(rounds: int) -> None:
     """Print medians and ratios."""
     raw = (FOLDER / "snp/genoa-v5-oak/report.bin").read_bytes()
     leaf_der = (FOLDER / "snp/genoa-v5-oak/vcek.der").read_bytes()
-    chain = Collateral.from_pem((FOLDER / "roots/amd_genoa_ask_ark_asvk.pem").read_bytes())
+    issuers = Collateral.from_pem((FOLDER / "roots/amd_genoa_ask_ark_asvk.pem").read_bytes())
+    chain = Collateral(certificates=issuers.certificates[:2])  # what AMD's service gives for a VCEK
     given = chain | Collateral(certificates=(leaf_der,))
     report, leaf = parse_report(raw), parse_certificate(leaf_der)
     ask, ark = (parse_certificate(der) for der in chain.certificates[:2])
