@@ -17,7 +17,9 @@ from enarx.host.keep_start import start_interpreter
 from enarx.tcb.sallyport.items import Admit, Ready
 from enarx.tcb.session import (
     LAUNCH_GUID,
+    Attested,
     AuditLog,
+    Ended,
     Exited,
     Life,
     Move,
@@ -26,7 +28,6 @@ from enarx.tcb.session import (
     TenantSession,
     launch_proof,
 )
-from enarx.tcb.session._tenant import Attested, Ended
 from enarx.tcb.wire import FrameDecoder, Value, decode, encode, frame
 from enarx.tcb.workload import Job
 from enarx.tenant.channel import Channel

@@ -17,9 +17,8 @@ from OpenSSL import SSL
 
 from enarx.tcb.binding import EXPORTER_BYTES, EXPORTER_LABEL
 from enarx.tcb.keep.tls import self_signed, server_context
-from enarx.tcb.session import AuditLog, Life, Move, TenantSession
+from enarx.tcb.session import Attested, AuditLog, Life, Move, TenantSession
 from enarx.tcb.session._messages import MAX_MESSAGE_BYTES, VOCABULARY, Attestation, Hello, Message
-from enarx.tcb.session._tenant import Attested
 from enarx.tcb.wire import FrameDecoder, frame
 from enarx.tenant.agent_calls import HostAddress
 from enarx.tenant.channel import Channel

@@ -280,6 +280,7 @@ def test_nobody_at_the_address_is_said(tenant: Tenant, guest: Guest) -> None:
     done = tenant.run("deploy", guest("echo"), "--host", "http://127.0.0.1:9")
     assert done.returncode == 4
     assert b"enarx host serve" in done.stderr
+    assert b"errno" not in done.stderr.lower()
     assert tenant.run("deploy", guest("echo"), "--host", "ftp://x").returncode == 3
 
 

@@ -20,7 +20,7 @@ from enarx.host.backend import LaunchRequest
 from enarx.tcb.errors import ProtocolViolation
 from enarx.tcb.sallyport.items import Admit
 from enarx.tcb.sallyport.socket_channel import SocketChannel
-from enarx.tcb.session._tenant import Attested
+from enarx.tcb.session import Attested
 from enarx.tcb.workload import Ending, Job
 from enarx.tenant.channel import Channel
 from enarx.tenant.image import build_image, reference_measurement

@@ -33,7 +33,7 @@ from enarx.host.vm import Boot, Guest, Protection, VmKeep
 from enarx.tcb.errors import Unavailable
 from enarx.tcb.sallyport.items import Admit, Exited, Listen, Ready
 from enarx.tcb.sallyport.socket_channel import ChannelClosed
-from enarx.tcb.session._tenant import Attested
+from enarx.tcb.session import Attested
 from enarx.tcb.workload import Ending, Job, Outcome
 from enarx.tenant.channel import Channel
 from enarx.tenant.verification import Trust

@@ -5,12 +5,13 @@ They follow no redirect, use no proxy and no cookie, and limit the size of an an
 
 from __future__ import annotations
 
+import re
 import ssl
+import sys
 import time
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-import httpx
 import msgspec
 
 from enarx.api import agent as api
@@ -18,11 +19,15 @@ from enarx.tcb.errors import Unavailable
 from enarx.tenant import agent_calls
 from enarx.tenant.agent_calls import MAX_ANSWER_BYTES, Call, HostAddress, HostMisbehaved, HostUnreachable
 
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # its command line, half of its loading time
+import httpx  # noqa: E402
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 TIMEOUT_S: Final = 60.0
 """For one call from beginning to end; a launch is part of one."""
 CONNECT_TIMEOUT_S: Final = 10.0
+_ERRNO: Final = re.compile(r"^\[Errno -?\d+\] ")
 
 
 class AgentClient:
@@ -199,5 +204,5 @@ def _failure(address: HostAddress, error: Exception) -> HostUnreachable | HostMi
         return HostMisbehaved(f"{address.url}: the host does not speak HTTP properly")
     if isinstance(error, httpx.TimeoutException):
         return HostUnreachable(f"{address.url}: the host did not answer in time")
-    reason = agent_calls.printable(str(error)).lower() or type(error).__name__
+    reason = _ERRNO.sub("", agent_calls.printable(str(error))).lower() or type(error).__name__
     return HostUnreachable(f"{address.url}: {reason}", hint="does enarx host serve run there?")

@@ -11,8 +11,18 @@ from collections.abc import Iterator
 from typing import Final
 
 from enarx.tcb.errors import EnarxError, ProtocolViolation
-from enarx.tcb.session import MAX_CHUNK_BYTES, Output, Problem, Progress, Stream, TenantSession
-from enarx.tcb.session._tenant import Attested, Ended, Event
+from enarx.tcb.session import (
+    MAX_CHUNK_BYTES,
+    Attested,
+    Ended,
+    Event,
+    Extent,
+    Output,
+    Problem,
+    Progress,
+    Stream,
+    TenantSession,
+)
 from enarx.tcb.workload import Job
 from enarx.tenant.agent_calls import printable
 from enarx.tenant.channel import Channel, ChannelLost
@@ -75,24 +85,29 @@ class Conversation:
         sinks: dict[Stream, Sink],
         *,
         start: bytes = b"",
-        patience_s: float | None = None,
+        until_now: bool = False,
     ) -> Ended | None:
         """Carry input and output until the workload has ended; ``start`` is sent first.
 
-        With ``patience_s``, give nothing when no output came for so long. Raises ``EnarxError``.
+        With ``until_now``, give nothing when all is there that was written before. Raises ``EnarxError``.
         """
         cursors = dict.fromkeys(Stream, 0)
         waiting = start
-        deadline = None if patience_s is None else time.monotonic() + patience_s
+        ends: dict[Stream, int] | None = None
         while True:
+            deadline = time.monotonic() + STALL_TIMEOUT_S if until_now else None
             for event in self._arrived():
                 if isinstance(event, Ended):
                     return self._ended(event)
                 if isinstance(event, Output):
                     self._take(event, cursors, sinks)
-                    deadline = None if patience_s is None else time.monotonic() + patience_s
+                elif isinstance(event, Extent):
+                    now = {Stream.STDOUT: event.stdout, Stream.STDERR: event.stderr}
+                    ends = now if until_now and not event.ended else None
                 else:
                     self._told(event)
+            if ends is not None and all(cursors[stream] >= end for stream, end in ends.items()):
+                return None
             if waiting:
                 waiting = waiting[self._send_some(waiting) :]
             readable = None if waiting or stdin is None else stdin
@@ -102,7 +117,7 @@ class Conversation:
                 stdin = stdin if data else None
                 continue
             if not self._wait(bool(waiting), readable, deadline):
-                return None
+                raise ChannelLost("the keep did not answer in time", hint="the host may hold it back")
 
     def _accept(self) -> Verdict:
         """Take the next evidence, have it judged, and go on only if it was accepted for this session."""

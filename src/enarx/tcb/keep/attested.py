@@ -38,7 +38,7 @@ from enarx.tcb.keep.tls import HANDSHAKE_TIMEOUT_S, self_signed, server_context
 from enarx.tcb.sallyport.guest import Guest
 from enarx.tcb.sallyport.items import Exited, Ready
 from enarx.tcb.sallyport.socket_channel import ChannelClosed, SocketChannel
-from enarx.tcb.session import AuditLog, Keep, KeepSession, Life, Move, State
+from enarx.tcb.session import AuditLog, Keep, KeepSession, Life, Move, State, Stream
 from enarx.tcb.session import _keep as events
 from enarx.tcb.workload import Ending, Job, Outcome
 
@@ -298,6 +298,8 @@ class AttestedKeep:
                     self._leave(self._attached)
                 peer.cursors = {1: stdout, 2: stderr}
                 self._attached = peer
+                out, err = (self._streams.backlogs[it].end for it in Stream)
+                peer.line.queue(session.extent(out, err, ended=self._outcome is not None))
             case events.Started():
                 self._start()
             case events.Typed(data=data):

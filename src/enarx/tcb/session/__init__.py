@@ -9,6 +9,7 @@ from enarx.tcb.session._messages import (
     MAX_CHUNK_BYTES,
     MAX_SECRETS_BYTES,
     Exited,
+    Extent,
     Output,
     Problem,
     Progress,
@@ -16,16 +17,20 @@ from enarx.tcb.session._messages import (
 )
 from enarx.tcb.session._proof import LAUNCH_GUID, LAUNCH_KEY_BYTES, launch_proof
 from enarx.tcb.session._state import Life, Move, State
-from enarx.tcb.session._tenant import TenantSession, resumed_life
+from enarx.tcb.session._tenant import Attested, Ended, Event, TenantSession, resumed_life
 
 __all__ = [
     "LAUNCH_GUID",
     "LAUNCH_KEY_BYTES",
     "MAX_CHUNK_BYTES",
     "MAX_SECRETS_BYTES",
+    "Attested",
     "AuditLog",
     "AuditRecord",
+    "Ended",
+    "Event",
     "Exited",
+    "Extent",
     "Keep",
     "KeepSession",
     "Life",

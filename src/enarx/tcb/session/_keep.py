@@ -19,6 +19,7 @@ from enarx.tcb.session._messages import (
     Chunk,
     Deliver,
     Exited,
+    Extent,
     Hello,
     Input,
     Message,
@@ -240,6 +241,10 @@ class KeepSession:
     def output(self, stream: Stream, offset: int, data: bytes) -> bytes:
         """Give the bytes that carry at most ``MAX_CHUNK_BYTES`` of output."""
         return _framed(Output(stream=stream, offset=offset, data=data[:MAX_CHUNK_BYTES]))
+
+    def extent(self, stdout: int, stderr: int, *, ended: bool) -> bytes:
+        """Give the bytes that answer Attach: where the streams end now, and whether the workload has ended."""
+        return _framed(Extent(stdout=stdout, stderr=stderr, ended=ended))
 
     def exited(self, outcome: Outcome) -> bytes:
         """Give the bytes that tell the end, with the audit record of this keep's whole life."""

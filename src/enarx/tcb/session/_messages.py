@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import Final
 
 from enarx.tcb.binding import INSTANCE_BYTES, NONCE_BYTES, Stage
-from enarx.tcb.wire import Value, Vocabulary, anything, member, number, octets, text
+from enarx.tcb.wire import Value, Vocabulary, anything, member, number, octets, text, truth
 
 MAX_MESSAGE_BYTES: Final = 4 << 20
 """A delivery's header with all secrets, or the listing of a tree of 50,000 names, fits."""
@@ -122,6 +122,15 @@ class Output(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Extent(Message):
+    """Where both streams end at the moment of an ``Attach``, and whether the workload had ended."""
+
+    stdout: int
+    stderr: int
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exited(Message):
     """The workload has ended; ``audit`` are all records of this keep."""
 
@@ -171,6 +180,7 @@ VOCABULARY: Final[Vocabulary[Message]] = Vocabulary(
         18: (Output, {"stream": member(Stream), "offset": _OFFSET, "data": octets(MAX_CHUNK_BYTES)}),
         19: (Exited, {"outcome": anything, "audit": anything}),
         20: (Problem, {"text": text(MAX_TEXT), "hint": text(MAX_TEXT, 0)}),
+        21: (Extent, {"stdout": _OFFSET, "stderr": _OFFSET, "ended": truth}),
     },
     max_bytes=MAX_MESSAGE_BYTES,
 )

@@ -21,6 +21,7 @@ from enarx.tcb.session._messages import (
     Chunk,
     Deliver,
     Exited,
+    Extent,
     Input,
     Message,
     Output,
@@ -51,7 +52,7 @@ class Ended:
     audit: tuple[AuditRecord, ...]
 
 
-Event = Attested | Progress | Output | Ended | Problem
+Event = Attested | Progress | Output | Extent | Ended | Problem
 
 
 class TenantSession:
@@ -81,6 +82,7 @@ class TenantSession:
         self._digests = resumed or (b"", b"")
         self._resumed = resumed is not None
         self._pending: Binding | None = None
+        self._attaching = False
         self.instance: bytes | None = None
 
     def hello(self) -> bytes:
@@ -104,6 +106,9 @@ class TenantSession:
                 return message
             case Output():
                 self.life.require(State.RUNNING, State.EXITED)
+                return message
+            case Extent() if self._attaching:
+                self._attaching = False
                 return message
             case Exited():
                 return self._ended(message)
@@ -168,6 +173,7 @@ class TenantSession:
         self.life.require(State.LOCKED, State.RUNNING)
         if self._resumed and self.instance is None:
             raise ProtocolViolation("the keep was not accepted in this session")
+        self._attaching = True
         return _framed(Attach(stdout=stdout, stderr=stderr))
 
     def input(self, data: bytes) -> bytes:

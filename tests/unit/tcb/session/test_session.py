@@ -11,10 +11,22 @@ from tests.unit.tcb.session.pair import EXPORTER, INSTANCE, JOB, KEEP_KEY, NONCE
 from enarx.tcb.binding import Binding, Role, Stage
 from enarx.tcb.errors import Malformed, ProtocolViolation
 from enarx.tcb.record import replace
-from enarx.tcb.session import AuditLog, Life, Move, Output, Problem, State, Stream, resumed_life, verify_chain
+from enarx.tcb.session import (
+    Attested,
+    AuditLog,
+    Ended,
+    Extent,
+    Life,
+    Move,
+    Output,
+    Problem,
+    State,
+    Stream,
+    resumed_life,
+    verify_chain,
+)
 from enarx.tcb.session._keep import Attached, Challenged, Delivered, Started, Stopped, Typed
 from enarx.tcb.session._messages import VOCABULARY, Chunk, Deliver, Exited, Run
-from enarx.tcb.session._tenant import Attested, Ended
 from enarx.tcb.wire import frame
 from enarx.tcb.workload import Ending, Job, Outcome, Secret, configuration_digest, workload_digest
 
@@ -239,6 +251,22 @@ def test_output_before_the_start_is_refused() -> None:
     pair = Pair().locked()
     with pytest.raises(ProtocolViolation, match="expected state running"):
         pair.down(pair.inside.output(Stream.STDOUT, 0, b"early"))
+
+
+def test_whoever_attaches_is_told_how_much_there_is() -> None:
+    pair = Pair().locked()
+    assert pair.up(pair.outside.attach(1, 2)) == [Attached(1, 2)]
+    [extent] = pair.down(pair.inside.extent(7, 0, ended=True))
+    assert extent == Extent(stdout=7, stderr=0, ended=True)
+    with pytest.raises(ProtocolViolation, match="Extent out of turn"):
+        pair.down(pair.inside.extent(8, 0, ended=False))
+
+
+def test_nobody_is_told_how_much_there_is_unasked() -> None:
+    pair = Pair().locked()
+    pair.up(pair.outside.run())
+    with pytest.raises(ProtocolViolation, match="Extent out of turn"):
+        pair.down(pair.inside.extent(0, 0, ended=False))
 
 
 def test_an_end_with_a_broken_audit_chain_is_refused() -> None:
