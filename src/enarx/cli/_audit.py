@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from enarx.cli._exit import ExitCode
 from enarx.cli._main import SETTINGS, json_option
 from enarx.cli._output import Output, printable
+from enarx.tcb.errors import EnarxError
 
 
 @click.group(context_settings=SETTINGS, no_args_is_help=True)
@@ -37,9 +39,10 @@ def replay(output: Output, directory: Path, head: str | None) -> ExitCode:
       enarx audit replay record
       enarx audit replay record --head $(cat head)
     """
+    from enarx.tenant import WITHHELD
     from enarx.tenant import replay as replay_record
 
-    found = replay_record(directory, head=head)
+    found = replay_record(directory, head=head, launches=_launches())
     same = all(it.same for it in found.verdicts)
     verdicts = [
         {
@@ -55,7 +58,7 @@ def replay(output: Output, directory: Path, head: str | None) -> ExitCode:
     ]
     lines = [
         f"{it.deployment[:8]}  line {it.index}  {it.stage} keep  {it.judgement}"
-        + ("" if it.same else f", now {it.again} {it.detail}")
+        + ("" if it.same else f", now {it.again}: {it.detail}")
         for it in found.verdicts
     ]
     lines.append(f"{len(found.lines)} lines, {len(verdicts)} verdicts, head {found.head}")
@@ -64,5 +67,16 @@ def replay(output: Output, directory: Path, head: str | None) -> ExitCode:
     if same:
         return ExitCode.DONE
     if not output.as_json:
-        output.error(ExitCode.REFUSED, "a verdict comes out differently now")
+        withheld = any(it.again == WITHHELD for it in found.verdicts)
+        what = "cannot be made again yet" if withheld else "comes out differently now"
+        output.error(ExitCode.REFUSED, f"a verdict {what}")
     return ExitCode.REFUSED
+
+
+def _launches() -> list[bytes]:
+    """Find what this account keeps of launches whose keeps it left running; what cannot be read is not there."""
+    from enarx.tenant import Credentials, kept_launches
+
+    with contextlib.suppress(EnarxError):
+        return kept_launches(Credentials().all())
+    return []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from enarx.tenant.agent_calls import HostAddress
     from enarx.tenant.agent_client import AgentClient, AsyncAgentClient
     from enarx.tenant.audit import AuditFile
-    from enarx.tenant.audit_replay import replay
+    from enarx.tenant.audit_replay import WITHHELD, kept_launches, replay
     from enarx.tenant.credentials import Credential, Credentials
     from enarx.tenant.deployment import Deployment, Result, deploy, start
     from enarx.tenant.endorsement import CollateralFrom
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from enarx.tenant.verification import Trust
 
 _HOMES = {
+    "WITHHELD": "audit_replay",
     "AgentClient": "agent_client",
     "AsyncAgentClient": "agent_client",
     "AuditFile": "audit",
@@ -43,6 +44,7 @@ _HOMES = {
     "What": "steps",
     "Who": "steps",
     "deploy": "deployment",
+    "kept_launches": "audit_replay",
     "read_package": "package",
     "replay": "audit_replay",
     "start": "deployment",
@@ -50,6 +52,7 @@ _HOMES = {
 """Loaded when they are asked for: who only lists an image should not wait for a TLS client."""
 
 __all__ = [
+    "WITHHELD",
     "AgentClient",
     "AsyncAgentClient",
     "AuditFile",
@@ -67,6 +70,7 @@ __all__ = [
     "What",
     "Who",
     "deploy",
+    "kept_launches",
     "read_package",
     "replay",
     "start",

@@ -2,8 +2,10 @@
 
 A directory holds ``log.jsonl`` and ``blobs/``. Each line is a JSON document that names the SHA-256 of the line before
 it; evidence, collateral, policies and roots lie beside it under their own SHA-256. No secret of a workload is in it.
-Who must know that nothing is missing at the end keeps the head, the SHA-256 of the last line. Of pre-boot TEEs it holds
-the session of the launch, by which the keep is recognised: the directory is for its owner alone.
+Who must know that nothing is missing at the end keeps the head, the SHA-256 of the last line.
+
+Of pre-boot TEEs a verdict names the session of the launch by its digest. The session itself, by whose secret the keep
+is recognised, is added when nobody will recognise a keep by it any more (docs/spec/session.md, 8.4).
 """
 
 from __future__ import annotations
@@ -63,6 +65,7 @@ class AuditFile:
         self.head = START
         """SHA-256 of the last line that this object wrote."""
         self._index, self._size, self._tail = 0, 0, START
+        self._launches: set[bytes] = set()
         with _failing(directory):
             (directory / BLOBS).mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -107,22 +110,21 @@ class AuditFile:
             "judgement": judgement(result),
         }
         if launch is not None:
-            facts["launch"] = self.blob(write_launch(launch).encode())
+            session = launch_bytes(launch)
+            facts["launch"] = sha256(session).hexdigest()
+            self._launches.add(session)
         if isinstance(result, Claims):
             facts |= {f"claims.{name}": text for name, text in summary(result).items()}
         self._append(VERDICT, facts)
 
     def blob(self, data: bytes) -> str:
         """Keep bytes under their digest, which is given in hex."""
-        name = sha256(data).hexdigest()
-        path = self.directory / BLOBS / name
-        temporary = path.with_name(f".{secrets.token_hex(8)}")
-        with _failing(path):
-            if not path.exists():
-                with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-                    file.write(data)
-                os.replace(temporary, path)
-        return name
+        return write_blob(self.directory, data)
+
+    def disclose(self) -> None:
+        """Add the sessions of launches that the verdicts name: only when their keep is over, or given up for good."""
+        while self._launches:
+            self.blob(self._launches.pop())
 
     def close(self) -> None:
         """Bring everything to the disk."""
@@ -178,6 +180,24 @@ class AuditFile:
         self._index += 1
         self._size += len(data) + 1
         self._tail = sha256(data).hexdigest()
+
+
+def write_blob(directory: Path, data: bytes) -> str:
+    """Put bytes beside a log under their digest, which is given in hex. Raises ``Unavailable``."""
+    name = sha256(data).hexdigest()
+    path = directory / BLOBS / name
+    temporary = path.with_name(f".{secrets.token_hex(8)}")
+    with _failing(path):
+        if not path.exists():
+            with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                file.write(data)
+            os.replace(temporary, path)
+    return name
+
+
+def launch_bytes(launch: PreBoot) -> bytes:
+    """Write the session of a launch as one blob: secret as long as its keep may be asked who it is."""
+    return write_launch(launch).encode()
 
 
 def collateral_bytes(collateral: Collateral) -> bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -28,10 +29,19 @@ from enarx.tenant.audit import (
     VERDICT,
     Line,
     judgement,
+    launch_bytes,
 )
+from enarx.tenant.credentials import Credential
+from enarx.tenant.kept_launch import parse_kept
 from enarx.tenant.verification import summary
 
 _LIST_BYTES: Final = 64 << 20
+WITHHELD: Final = "not judged"
+"""What ``Replayed.again`` is while the secret of a launch is kept elsewhere."""
+
+
+class _Withheld(EnarxError):
+    """The session of a launch is not in the record yet."""
 
 
 class Tampered(Malformed):
@@ -66,22 +76,29 @@ class Replay:
     verdicts: tuple[Replayed, ...]
 
 
-def replay(directory: Path, *, head: str | None = None) -> Replay:
+def replay(directory: Path, *, head: str | None = None, launches: Iterable[bytes] = ()) -> Replay:
     """Check the whole record and judge everything again.
 
     ``head``, if the caller kept it, must be one of the lines': without it, lines missing at the end go unnoticed.
+    ``launches`` are sessions of keeps that were left running (``kept_launches``), which the record does not hold yet.
     Raises ``Tampered``, ``Unavailable``.
     """
+    kept = {sha256(launch).hexdigest(): launch for launch in launches}
     lines, heads = read_log(directory / LOG)
     if head is not None and head not in heads:
         raise Tampered("the log ends before the line that was kept as its head")
     verdicts = []
     for line in lines:
         if line.event == VERDICT:
-            verdicts.append(_again(directory, line))
+            verdicts.append(_again(_Facts(directory, line, kept), line))
         elif line.event in (KEEP_LOG, LIFE):
             _check_records(directory, line)
     return Replay(lines=tuple(lines), head=heads[-1], verdicts=tuple(verdicts))
+
+
+def kept_launches(credentials: Iterable[Credential]) -> list[bytes]:
+    """Give the sessions of launches whose keeps were left running, for ``replay``. Raises ``Malformed``."""
+    return [launch_bytes(parse_kept(it.launch).session) for it in credentials if it.launch]
 
 
 def read_log(path: Path) -> tuple[list[Line], list[str]]:
@@ -114,16 +131,15 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise Unavailable(f"{path}: {(error.strerror or str(error)).lower()}") from None
 
 
-def _again(directory: Path, line: Line) -> Replayed:
+def _again(told: _Facts, line: Line) -> Replayed:
     """Judge once more, with the bytes, the rules and the time of then."""
-    told = _Facts(directory, line)
     tees = registry.select(told.text("tees").split() or registry.BUILTIN)
     anchors = TrustAnchors.vendor()
     result: Claims | EnarxError
     try:
         for name, root in told.roots():
             anchors = anchors.adding(root, name=name)
-        launch = parse_launch(told.blob("launch")) if "launch" in line.facts else None
+        launch = parse_launch(told.launch()) if "launch" in line.facts else None
         verifier = Verifier(
             tees=tees, anchors=anchors, policy=Policy.parse(told.blob("policy").decode(), tees)
         )
@@ -134,6 +150,8 @@ def _again(directory: Path, line: Line) -> Replayed:
             now=told.time(),
             launch=launch,
         )
+    except _Withheld as error:
+        return told.replayed(WITHHELD, str(error))
     except Tampered:
         raise
     except EnarxError as error:
@@ -145,14 +163,7 @@ def _again(directory: Path, line: Line) -> Replayed:
             "accepted, but as something else",
             str(sorted(summary(result).items() ^ claims.items())),
         )
-    return Replayed(
-        index=line.index,
-        deployment=line.deployment,
-        stage=told.text("stage"),
-        judgement=told.text("judgement"),
-        again=again,
-        detail=detail,
-    )
+    return told.replayed(again, detail)
 
 
 def _check_records(directory: Path, line: Line) -> None:
@@ -169,9 +180,34 @@ def _check_records(directory: Path, line: Line) -> None:
 class _Facts:
     """The facts of one line, and the blobs that they name."""
 
-    def __init__(self, directory: Path, line: Line) -> None:
+    def __init__(
+        self, directory: Path, line: Line, launches: Mapping[str, bytes] = MappingProxyType({})
+    ) -> None:
         self._directory = directory
         self._line = line
+        self._launches = launches
+
+    def replayed(self, again: str, detail: str) -> Replayed:
+        """The verdict of this line, and what it is now."""
+        return Replayed(
+            index=self._line.index,
+            deployment=self._line.deployment,
+            stage=self.text("stage"),
+            judgement=self.text("judgement"),
+            again=again,
+            detail=detail,
+        )
+
+    def launch(self) -> bytes:
+        """Give the session of the launch, from wherever it is."""
+        digest = self.octets("launch").hex()
+        if digest in self._launches:
+            return self._launches[digest]
+        if not (self._directory / BLOBS / digest).exists():
+            raise _Withheld(
+                "the keep may still live, and the record does not hold its launch secret before it ends"
+            )
+        return self.blob("launch")
 
     def text(self, name: str) -> str:
         try:

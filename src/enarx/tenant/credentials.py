@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from enarx.tcb.binding import DIGEST_BYTES, INSTANCE_BYTES
 from enarx.tcb.errors import EnarxError, Malformed, Unavailable
+from enarx.tenant.audit import BLOBS, launch_bytes, write_blob
+from enarx.tenant.kept_launch import parse_kept
 
 SCHEMA: Final = "enarx.keep/1"
 MAX_FILE_BYTES: Final = 1 << 16
@@ -45,6 +47,8 @@ class Credential:
     """The tenant's Ed25519 key, 32 bytes, made for this keep."""
     launch: bytes = field(default=b"", repr=False)
     """Of pre-boot TEEs: the launch session with its secret, and what the launch showed."""
+    record: str = ""
+    """Directory of the audit record that gets the launch session when this credential is removed."""
 
     def private_key(self) -> Ed25519PrivateKey:
         """Load the key."""
@@ -64,6 +68,7 @@ class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     created: str
     key: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     launch: bytes = b""
+    record: Annotated[str, msgspec.Meta(max_length=4096)] = ""
 
 
 class Credentials:
@@ -112,10 +117,12 @@ class Credentials:
         return found[0]
 
     def remove(self, credential: Credential) -> None:
-        """Forget one: nobody can return to its keep any more."""
+        """Forget one: nobody can return to its keep any more, so that its launch secret may go on record."""
         path = self._path(credential)
         with self._failing(path), contextlib.suppress(FileNotFoundError):
             path.unlink()
+        if credential.launch and credential.record and (Path(credential.record) / BLOBS).is_dir():
+            write_blob(Path(credential.record), launch_bytes(parse_kept(credential.launch).session))
 
     def _paths(self) -> list[Path]:
         with self._failing(self.directory):
@@ -144,7 +151,7 @@ class Credentials:
             )
         try:
             stored = msgspec.json.decode(data, type=_Stored)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeError) as error:
             raise Malformed(f"{path}: {error}") from None
         fields = {name: getattr(stored, name) for name in Credential.__dataclass_fields__}
         return Credential(**fields)

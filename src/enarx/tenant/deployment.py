@@ -114,7 +114,7 @@ class Deployment:
                 credentials.remove(credential)
                 raise
             it.started()
-            it.tell(Who.TENANT, What.STOPPED, "left running")
+            it.left()
         return credential
 
 
@@ -128,6 +128,7 @@ class _Undertaking:
         self._agent = AgentClient(plan.host)
         self._prepared: Prepared | None = None
         self._kept: api.KeepInfo | None = None
+        self._left = False
 
     def __enter__(self) -> _Undertaking:
         return self
@@ -140,6 +141,8 @@ class _Undertaking:
                 self._abandon()
             if self._plan.audit is not None:
                 self._plan.audit.life(self._life.audit.records)
+                if not self._left:
+                    self._plan.audit.disclose()
         finally:
             self._agent.close()
 
@@ -170,7 +173,8 @@ class _Undertaking:
                 "workload": verdict.binding.workload.hex(),
                 "configuration": verdict.binding.configuration.hex(),
             }
-            text = f"delivered {job.size} bytes and {len(job.secrets)} secrets; the keep is locked"
+            count = f"{len(job.secrets)} secret{'' if len(job.secrets) == 1 else 's'}"
+            text = f"delivered {job.size} bytes and {count}; the keep is locked"
             self.tell(Who.TENANT, What.DELIVERED, text, digests)
             yield conversation
         finally:
@@ -179,6 +183,11 @@ class _Undertaking:
     def started(self) -> None:
         """Tell that it runs."""
         self.tell(Who.TENANT, What.STARTED, "the workload runs")
+
+    def left(self) -> None:
+        """Tell that it goes on without us."""
+        self._left = True
+        self.tell(Who.TENANT, What.STOPPED, "left running")
 
     def ended(self, outcome: Outcome, records: Sequence[AuditRecord]) -> None:
         """Tell how it ended."""
@@ -202,6 +211,7 @@ class _Undertaking:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             key=self._key.private_bytes_raw(),
             launch=b"" if kept is None else kept.pack(),
+            record="" if self._plan.audit is None else str(self._plan.audit.directory.absolute()),
         )
 
     def _tell(self, step: Step) -> None:

@@ -7,14 +7,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
 
 from enarx.api.agent import KeepInfo
 from enarx.attest import Collateral
 from enarx.tcb.binding import NONCE_BYTES
 from enarx.tcb.errors import ProtocolViolation
-from enarx.tcb.session import AuditLog, Life, Stream, TenantSession, resumed_life
-from enarx.tcb.session._tenant import Ended
+from enarx.tcb.session import AuditLog, Ended, Life, Stream, TenantSession, resumed_life
 from enarx.tcb.workload import Outcome
 from enarx.tenant.agent_calls import HostAddress, NoSuchKeep
 from enarx.tenant.agent_client import AgentClient
@@ -30,9 +28,6 @@ from enarx.tenant.steps import Observer, Step, What, Who, nobody
 from enarx.tenant.streams import Input, Interrupt, Output, captured, sink_of, source_of
 from enarx.tenant.upgrade import open_channel
 from enarx.tenant.verification import Trust
-
-QUIET_S: Final = 0.5
-"""After so long without output ``logs`` has all that there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +66,7 @@ class Keep:
         """
         sinks = {Stream.STDOUT: sink_of(stdout), Stream.STDERR: sink_of(stderr)}
         with self._conversation() as (conversation, judge):
-            ended = conversation.stream(None, sinks, start=conversation.session.attach(), patience_s=QUIET_S)
+            ended = conversation.stream(None, sinks, start=conversation.session.attach(), until_now=True)
             if ended is None:
                 return None
             return self._result(ended, judge, captured(sinks[Stream.STDOUT]), captured(sinks[Stream.STDERR]))
@@ -151,6 +146,7 @@ class Keep:
         self._tell(Who.KEEP, What.ENDED, f"the workload has ended: {outcome.ending.value}, {outcome.code}")
         if self.audit is not None:
             self.audit.keep_log(ended.audit)
+            self.audit.disclose()
         verdicts = tuple(judge.verdicts)
         return Result(
             outcome=outcome, keep=self.credential.keep, verdicts=verdicts, stdout=stdout, stderr=stderr

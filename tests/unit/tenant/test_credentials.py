@@ -98,6 +98,14 @@ def test_files_that_are_not_ours(store: Credentials, change: dict[str, object]) 
         store.all()
 
 
+@pytest.mark.parametrize("data", [b"", b"{", b'{"schema": "\xff"}', b"\0" * 100, b"\xff\xfe"])
+def test_damaged_files(store: Credentials, data: bytes) -> None:
+    path = store.add(ONE)
+    path.write_bytes(data)
+    with pytest.raises(Malformed, match=path.name):
+        store.all()
+
+
 def test_a_file_that_others_may_read(store: Credentials) -> None:
     path = store.add(ONE)
     path.chmod(0o640)
