@@ -144,5 +144,5 @@ def qemu_command(
 def _port(name: str, fd: int, called: str) -> tuple[str, ...]:
     return (
         *("-chardev", f"socket,id={name},fd={fd}"),
-        *("-device", f"virtserialport,chardev={name},bus=vs0.0,name={called}"),
+        *("-device", f"virtserialport,id=port-{name},chardev={name},bus=vs0.0,name={called}"),
     )

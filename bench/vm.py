@@ -1,0 +1,196 @@
+"""Keeps in virtual machines: boot to an attested keep in parts, memory, and what their door carries.
+
+The door is measured with the image's own kernel, interpreter and door, and with a peer in the keep's place that
+swallows, gives or echoes (``guests/door.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.integration.vm_keep import Machine, boot_files, booting, keep_image
+
+from bench._report import line
+from enarx.api.vm_image import VmImage
+from enarx.host.vm import Boot, Guest, Protection, VmKeep, find_accelerator
+from enarx.tenant.image.vm._cpio import cpio, file
+
+BOOTS: Final = 3
+PINGS: Final = 500
+BULK_BYTES: Final = 256 << 20
+STREAMS: Final = 64
+MEMORY_MIB: Final = 256
+DOOR: Final = Path(__file__).parent / "guests" / "door.py"
+
+
+def main() -> None:
+    """Print all figures."""
+    image = keep_image()
+    print(find_accelerator().detail, flush=True)
+    size = image.initrd.stat().st_size + image.kernel.stat().st_size
+    line("image: ramdisk and kernel, compressed", f"{image.initrd.stat().st_size / 1e6:.1f} MB", goal="20 MB")
+    line("  with the kernel", f"{size / 1e6:.1f} MB")
+    boots(image, "unpacked kernel", boot_files(image))
+    boots(image, "bzImage", Boot(kernel=image.kernel, initrd=image.initrd))
+    with tempfile.TemporaryDirectory() as folder, door(image, Path(folder)) as machine:
+        carried(machine)
+
+
+def boots(image: VmImage, name: str, files: Boot) -> None:
+    """How long from QEMU's start to a keep that has attested."""
+    parts: list[tuple[float, float, float]] = []
+    memory = 0.0
+    for _ in range(BOOTS):
+        began = time.perf_counter()
+        with booting(image, files=files, guest=Guest(cmdline=image.cmdline, memory_mib=MEMORY_MIB)) as keep:
+            opened = opened_after(keep, began)
+            keep.await_ready()
+            ready = time.perf_counter() - began
+            machine = Machine(keep.channel)
+            machine.tenant().attest()
+            parts.append((opened, ready, time.perf_counter() - began))
+            memory = resident_mib(keep.pid)
+            machine.close()
+    opened, ready, attested = (statistics.median(column) for column in zip(*parts, strict=True))
+    best = min(part[2] for part in parts)
+    line(f"{name}: QEMU to the keep's first line", f"{opened:.2f} s")
+    line(f"{name}: to ready", f"{ready:.2f} s")
+    line(f"{name}: to attested", f"{attested:.2f} s", goal="4 s", met=attested < 4)
+    line(f"{name}: to attested, the fastest of {BOOTS}", f"{best:.2f} s", goal="4 s", met=best < 4)
+    line(f"{name}: QEMU's proportional memory", f"{memory:.0f} MiB")
+
+
+def opened_after(keep: VmKeep, began: float) -> float:
+    """When the first process of the machine opened its port, as QEMU tells."""
+    while not (keep.control and any(name == "VSERPORT_CHANGE" for name, _ in keep.control.events)):
+        if keep.wait(0.005):
+            raise SystemExit(f"the machine did not boot: {keep.ended}")
+    return time.perf_counter() - began
+
+
+def resident_mib(pid: int) -> float:
+    """PSS of a process."""
+    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+@contextmanager
+def door(image: VmImage, folder: Path) -> Iterator[Machine]:
+    """A machine whose first process is the peer. The kernel unpacks archives that follow one another."""
+    initrd = folder / "initrd"
+    content = image.initrd.read_bytes()
+    init = b"#!/usr/bin/python3.11 -ISB\n" + DOOR.read_bytes()
+    initrd.write_bytes(content + bytes(-len(content) % 4) + cpio({"init": file(init, executable=True)}))
+    files = Boot(kernel=image.vmlinux, initrd=initrd)
+    keep = VmKeep(Protection.NONE, files, Guest(cmdline=image.cmdline, memory_mib=MEMORY_MIB))
+    try:
+        keep.await_ready()
+        machine = Machine(keep.channel)
+        yield machine
+        machine.close()
+    finally:
+        keep.stop()
+
+
+def carried(machine: Machine) -> None:
+    """Round trips, and bytes a second, over one stream and over many."""
+    echo = machine.connect()
+    echo.sendall(b"e")
+    samples = sorted(round_trip(echo) for _ in range(PINGS))
+    line("door: round trip, median", f"{samples[PINGS // 2] * 1e6:.0f} us")
+    line("door: round trip, 99 of 100", f"{samples[PINGS * 99 // 100] * 1e6:.0f} us")
+    for name, act in (("into the machine", swallowed), ("out of the machine", given)):
+        for count, goal in ((1, 80), (STREAMS, 40)):
+            rate = act(machine, count) / 1e6
+            what = "one stream" if count == 1 else f"{count} streams"
+            line(f"door: {name}, {what}", f"{rate:.0f} MB/s", goal=f"{goal} MB/s", met=rate >= goal)
+    with ExitStack() as stack:
+        busy = [machine.connect() for _ in range(STREAMS)]
+        for sock in busy:
+            stack.enter_context(sock)
+            sock.sendall(b"g")
+        done = threading.Event()
+        readers = [threading.Thread(target=drain, args=(busy, done))]
+        for reader in readers:
+            reader.start()
+        samples = sorted(round_trip(echo) for _ in range(PINGS // 5))
+        done.set()
+        readers[0].join()
+    line(
+        f"door: round trip beside {STREAMS} busy streams, median",
+        f"{samples[len(samples) // 2] * 1e3:.1f} ms",
+    )
+
+
+def round_trip(sock: socket.socket) -> float:
+    """Seconds for one byte there and back."""
+    began = time.perf_counter()
+    sock.sendall(b"x")
+    sock.recv(1)
+    return time.perf_counter() - began
+
+
+def swallowed(machine: Machine, count: int) -> float:
+    """Bytes a second that the machine takes."""
+    data = bytes(BULK_BYTES // count)
+
+    def one(sock: socket.socket) -> None:
+        sock.sendall(b"s")
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+        assert sock.recv(1) == b"!"
+
+    return spread(machine, count, one)
+
+
+def given(machine: Machine, count: int) -> float:
+    """Bytes a second that the machine gives."""
+
+    def one(sock: socket.socket) -> None:
+        sock.sendall(b"g")
+        left = BULK_BYTES // count
+        while left > 0:
+            left -= len(sock.recv(1 << 18))
+
+    return spread(machine, count, one)
+
+
+def spread(machine: Machine, count: int, act: Callable[[socket.socket], None]) -> float:
+    """Do it on so many streams at once; give bytes a second."""
+    socks = [machine.connect() for _ in range(count)]
+    threads = [threading.Thread(target=act, args=(sock,)) for sock in socks]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    taken = time.perf_counter() - began
+    for sock in socks:
+        sock.close()
+    return BULK_BYTES / taken
+
+
+def drain(socks: Sequence[socket.socket], done: threading.Event) -> None:
+    """Read whatever comes, in turns, until told."""
+    buffer = bytearray(1 << 18)
+    while not done.is_set():
+        for sock in socks:
+            try:
+                sock.recv_into(buffer, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                os.sched_yield()
+
+
+if __name__ == "__main__":
+    main()
