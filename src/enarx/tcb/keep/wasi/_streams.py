@@ -106,29 +106,40 @@ class Socket(Descriptor):
     def _go_on(self, error: Exception, event: int, step: Callable[..., int], *arguments: object) -> int:
         """Do ``step`` again after ``error`` if that only says to wait."""
         while True:
-            match error:
-                case BlockingIOError():
-                    pass
-                case SSL.WantReadError():
-                    event = select.POLLIN
-                case SSL.WantWriteError():
-                    event = select.POLLOUT
-                case SSL.ZeroReturnError():
-                    return 0
-                case SSL.SysCallError():  # -1 is an end of which TLS did not say: the stream was cut off
-                    number = error.args[0]
-                    raise failure(errno.ECONNRESET if number == -1 else number) from None
-                case OSError():
-                    raise failure(error.errno) from None
-                case _:
-                    raise WasiError(Errno.PROTO) from None
+            try:
+                awaited = _awaited(error, event)
+            finally:
+                # Its traceback holds this frame: a name for it here would make a cycle, with buffers of OpenSSL's
+                # calls in it that the garbage collector must never have to take apart.
+                del error
+            if awaited is None:
+                return 0
             if self._nonblocking:
                 raise WasiError(Errno.AGAIN) from None
-            wait(self._sock.fileno(), event)
+            wait(self._sock.fileno(), awaited)
             try:
                 return step(*arguments)
             except (SSL.Error, OSError) as another:
                 error = another
+
+
+def _awaited(error: Exception, event: int) -> int | None:
+    """Say what to wait for after ``error``, or None at the end of the stream. Raises ``WasiError``."""
+    match error:
+        case BlockingIOError():
+            return event
+        case SSL.WantReadError():
+            return select.POLLIN
+        case SSL.WantWriteError():
+            return select.POLLOUT
+        case SSL.ZeroReturnError():
+            return None
+        case SSL.SysCallError():  # -1 is an end of which TLS did not say: the stream was cut off
+            number = error.args[0]
+            raise failure(errno.ECONNRESET if number == -1 else number) from None
+        case OSError():
+            raise failure(error.errno) from None
+    raise WasiError(Errno.PROTO) from None
 
 
 class Stream(Socket):
