@@ -202,6 +202,32 @@ def test_a_keep_that_is_resumed_with_another_workload_is_refused() -> None:
         again.down(again.inside.attest(b"evidence"))
 
 
+def test_evidence_factory_a_keep_with_a_workload_proves_nothing_but_that_workload() -> None:
+    """A45: whoever makes a keep run something can never get evidence of an empty keep, or of another workload."""
+    pair = Pair().locked()
+    pair.up(pair.outside.run())
+    again = Pair(pair.keep, nonce=b"2" * 32)
+    [challenged] = again.up(again.outside.hello())
+    assert challenged.binding.stage is Stage.LOCKED
+    assert challenged.binding.workload == workload_digest(JOB)
+    with pytest.raises(ProtocolViolation, match="attests to locked, expected empty"):
+        again.down(again.inside.attest(b"evidence"))
+
+
+def test_evidence_of_another_role_is_not_accepted() -> None:
+    """A8: what a peer in another role would sign over the very same session is nothing here."""
+
+    class Other(str):
+        value = "tenant"
+
+    pair = Pair()
+    pair.up(pair.outside.hello())
+    [attested] = pair.down(pair.inside.attest(b"evidence"))
+    other: dict[str, Any] = {"role": Other("tenant")}
+    with pytest.raises(ProtocolViolation, match="not made for this session"):
+        pair.outside.accept(replace(attested.binding, **other).report_data())
+
+
 def test_a_keep_cannot_be_loaded_twice() -> None:
     pair = Pair().locked()
     with pytest.raises(ProtocolViolation, match="expected state attested"):
