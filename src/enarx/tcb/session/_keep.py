@@ -200,6 +200,8 @@ class KeepSession:
         """Take the delivery whole: compute the digests of what is really here, and belong to this tenant."""
         keep = self._keep
         job = Job.from_parts(self._header, memoryview(self._body))
+        if job.code or job.seal_key:  # machine code that no digest names would run under the name of another workload
+            raise ProtocolViolation("an attested keep compiles the module itself and takes no code")
         self._header, self._body, self._missing = None, bytearray(), None
         keep.workload, keep.configuration = workload_digest(job), configuration_digest(job)
         keep.tenant = self._tenant

@@ -234,6 +234,17 @@ def test_a_keep_cannot_be_loaded_twice() -> None:
         pair.up(frame(VOCABULARY.encode(Deliver(header=JOB.header(), size=JOB.size))))
 
 
+@pytest.mark.parametrize(
+    "change", [{"code": b"machine code"}, {"seal_key": bytes(32)}], ids=["code", "key of a code cache"]
+)
+def test_evidence_factory_a_keep_takes_no_machine_code_beside_the_module(change: dict[str, Any]) -> None:
+    """A sender could seal any code under its own key, and have the keep attest for the module instead."""
+    pair = Pair().attested()
+    with pytest.raises(ProtocolViolation, match="takes no code"):
+        pair.up(pair.outside.deliver(replace(JOB, **change)))
+    assert pair.keep.life.state is State.ATTESTED
+
+
 def test_a_locked_keep_does_not_run_twice() -> None:
     pair = Pair().locked()
     pair.up(pair.outside.run())
