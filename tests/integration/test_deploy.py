@@ -418,6 +418,26 @@ def test_a_rejection_is_on_record_and_comes_out_again(
     assert [step.what for step in steps[-2:]] == [What.REJECTED, What.STOPPED]
 
 
+def test_a_record_that_cannot_be_written_ends_the_keep(
+    host: EmulatedHost, trust: Trust, rot13: Path, tmp_path: Path
+) -> None:
+    """A full disk, at the moment when the keep is there and has not been judged."""
+
+    class Full(AuditFile):
+        keep = ""
+
+        def step(self, step: Step) -> None:
+            self.keep = step.facts.get("keep", self.keep)
+            if self.keep:
+                raise Unavailable("no space left on device")
+
+    audit = Full(tmp_path)
+    with audit, pytest.raises(Unavailable, match="no space"):
+        deploy(rot13, host.address, trust=trust, audit=audit)
+    with AgentClient(host.address) as agent:
+        assert agent.keep(audit.keep).state.value == "ended"
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

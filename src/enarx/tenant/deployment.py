@@ -137,8 +137,8 @@ class _Undertaking:
         try:
             if error is not None:
                 reason = str(error) if isinstance(error, EnarxError) else type(error).__name__
+                self._abandon()  # first: what cannot be told or recorded must not keep it alive
                 self.tell(Who.TENANT, What.STOPPED, f"given up: {reason}")
-                self._abandon()
             if self._plan.audit is not None:
                 self._plan.audit.life(self._life.audit.records)
                 if not self._left:
@@ -299,7 +299,9 @@ class _Undertaking:
         """Connect to whatever is behind the host's door; its evidence comes next."""
         channel = Channel(open_channel(self._plan.host, self.keep.id))
         facts = {"key": channel.keep_key.hex(), "group": channel.group}
-        self.tell(Who.KEEP, What.CONNECTED, f"TLS 1.3, key {facts['key'][:16]}…, not verified yet", facts)
+        agreed = f"TLS 1.3 with {channel.group}" if channel.group else "TLS 1.3"
+        text = f"{agreed}, key {facts['key'][:16]}…, not verified yet"
+        self.tell(Who.KEEP, What.CONNECTED, text, facts)
         self._life.move(Move.BOOT)
         session = TenantSession(
             self._life,

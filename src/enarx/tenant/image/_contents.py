@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -61,8 +62,11 @@ def is_packed(distribution: str, path: PurePosixPath) -> bool:
     """Whether the file of a distribution at ``path`` goes into the image."""
     if ".." in path.parts or "__pycache__" in path.parts:
         return False
-    left_out = (*NOT_CODE, *DISTRIBUTIONS[distribution])
-    return not any(parent.match(pattern) for pattern in left_out for parent in (path, *path.parents))
+    for pattern in (*NOT_CODE, *DISTRIBUTIONS[distribution]):
+        below = pattern.removesuffix("/*")  # all that is in such a directory, wherever that is
+        if fnmatch.filter(path.parts if below == pattern else path.parts[:-1], below):
+            return False
+    return True
 
 
 def _distribution_files(name: str) -> Iterator[PackedFile]:
