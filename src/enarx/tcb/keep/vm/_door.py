@@ -55,7 +55,9 @@ class Door:
                 hears = 0 if self._silent or self._carrier.saying else select.EPOLLIN
                 self._carrier.watch(self._channel.fileno(), hears, self._spoken)
                 self._carrier.step(None)
-            while not self._silent:  # what it said before it ended
+            said = select.poll()
+            said.register(self._channel.fileno(), select.POLLIN)
+            while not self._silent and said.poll(1000 * FAREWELL_S):  # what it said before it ended
                 self._spoken(0)
             self._flush()
             last = self._last or Exited(outcome=self._obituary().value())

@@ -135,6 +135,8 @@ def machine() -> Iterator[Machine]:
     made = Machine()
     yield made
     interrupt(made.agent_socket)
+    with contextlib.suppress(OSError):
+        made.keep_socket.shutdown(socket.SHUT_RDWR)
     with contextlib.suppress(ProcessLookupError):
         os.kill(made.pid, signal.SIGKILL)
     made.join()
@@ -365,3 +367,13 @@ def test_a_hostile_keep_is_refused_by_the_host() -> None:
         assert not isinstance(HalfMachine(host=True).refuses(said), PortClosed | ChannelClosed)
     after_the_end = control(Exited(outcome=None)) + control(Progress(text="more"))
     assert isinstance(HalfMachine(host=True).refuses(after_the_end), ProtocolViolation)
+
+
+def test_a_channel_that_stays_open_after_the_process_has_ended_delays_and_blocks_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_door, "FAREWELL_S", 0.1)
+    os.kill(machine.pid, signal.SIGKILL)
+    item, _ = machine.agent.receive()
+    assert isinstance(item, Exited)
+    assert "killed by SIGKILL" in Outcome.from_value(item.outcome).detail
