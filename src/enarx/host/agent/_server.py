@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from enarx.api.keep_image import read_image
+from enarx.api.vm_image import read_vm_image
 from enarx.host.agent._http import Shell
 from enarx.host.agent._keeps import Keeps, Tell
 from enarx.host.agent._routes import Routes
@@ -58,7 +59,8 @@ class Agent:
                 "no backend is named", hint="--backend NAME=ARGUMENT, such as emulated=DIRECTORY"
             )
         self._settings = settings
-        image = read_image(settings.image)
+        machine = settings.image.is_dir()  # an archive is the image of process keeps
+        image = read_vm_image(settings.image) if machine else read_image(settings.image)
         for backend in backends:
             backend.prepare(settings.image)
         self._keeps = Keeps(
