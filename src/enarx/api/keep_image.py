@@ -69,4 +69,9 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def manifest_line(name: str, content: bytes) -> str:
     """Give the line of one file."""
-    return f"{sha256(content).hexdigest()}  {name}\n"
+    return digest_line(name, sha256(content).digest())
+
+
+def digest_line(name: str, digest: bytes) -> str:
+    """Give the line of one file of which only the digest is at hand."""
+    return f"{digest.hex()}  {name}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tarfile
@@ -9,7 +10,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from enarx.api.keep_image import MANIFEST, Image, manifest_line
+from enarx.api.keep_image import MANIFEST, Image, digest_line
 from enarx.tcb.errors import Unavailable
 from enarx.tenant.image._contents import PackedFile, image_files
 
@@ -45,11 +46,12 @@ def _described(files: Iterable[PackedFile]) -> Image:
     size, lines = 0, []
     for file in sorted(files, key=lambda file: file.path):
         try:
-            content = file.source.read_bytes()
+            with file.source.open("rb", buffering=0) as source:
+                digest = hashlib.file_digest(source, "sha256").digest()
+                size += source.tell()
         except OSError as error:
             raise Unavailable(f"{file.source}: {(error.strerror or str(error)).lower()}") from None
-        size += len(content)
-        lines.append(manifest_line(file.path, content))
+        lines.append(digest_line(file.path, digest))
     return Image(manifest="".join(lines).encode(), size=size)
 
 
