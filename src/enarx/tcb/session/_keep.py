@@ -112,8 +112,13 @@ class KeepSession:
 
     @property
     def tenant_known(self) -> bool:
-        """Whether the peer has proved which tenant it is."""
-        return bool(self._tenant)
+        """Whether the peer has proved a key that this keep would serve."""
+        return bool(self._tenant) and not self._foreign()
+
+    def _foreign(self) -> bool:
+        """Whether the keep belongs to somebody else, perhaps only since this peer was answered."""
+        tenant = self._keep.tenant
+        return tenant is not None and not hmac.compare_digest(tenant, self._tenant)
 
     def receive(self, data: bytes | memoryview) -> Iterator[Event]:
         """Take bytes of the tenant and give what they ask for. Raises ``ProtocolViolation``, ``Malformed``."""
@@ -126,6 +131,8 @@ class KeepSession:
     def _take(self, message: Message) -> Event | None:
         if self._owed is not None:
             raise ProtocolViolation("tenant spoke before the evidence was given")
+        if self._nonce and self._foreign():
+            raise ProtocolViolation("this keep belongs to another tenant")
         match message:
             case Hello() if not self._nonce:
                 return self._challenged(message)
@@ -200,7 +207,7 @@ class KeepSession:
         """Take the delivery whole: compute the digests of what is really here, and belong to this tenant."""
         keep = self._keep
         job = Job.from_parts(self._header, memoryview(self._body))
-        if job.code or job.seal_key:  # machine code that no digest names would run under the name of another workload
+        if job.code or job.seal_key:  # no digest names it: it would run under the name of another workload
             raise ProtocolViolation("an attested keep compiles the module itself and takes no code")
         self._header, self._body, self._missing = None, bytearray(), None
         keep.workload, keep.configuration = workload_digest(job), configuration_digest(job)

@@ -26,7 +26,7 @@ from enarx.tcb.session import (
     verify_chain,
 )
 from enarx.tcb.session._keep import Attached, Challenged, Delivered, Started, Stopped, Typed
-from enarx.tcb.session._messages import VOCABULARY, Chunk, Deliver, Exited, Run
+from enarx.tcb.session._messages import VOCABULARY, Attach, Chunk, Deliver, Exited, Input, Run, Stop
 from enarx.tcb.wire import frame
 from enarx.tcb.workload import Ending, Job, Outcome, Secret, configuration_digest, workload_digest
 
@@ -174,6 +174,25 @@ def test_another_tenant_is_refused_once_a_workload_is_there() -> None:
     stranger = Pair(pair.keep, key=Ed25519PrivateKey.generate(), nonce=b"n" * 32)
     with pytest.raises(ProtocolViolation, match="another tenant"):
         stranger.up(stranger.outside.hello())
+
+
+@pytest.mark.parametrize("say", ["attach", "run", "input", "stop"])
+def test_stolen_session_whoever_was_answered_before_the_delivery_is_served_no_more(say: str) -> None:
+    """Until the delivery anybody may ask; a stranger that did must not hear or steer what another delivers."""
+    stranger = Pair(key=Ed25519PrivateKey.generate(), nonce=bytes(32)).attested()
+    owner = Pair(stranger.keep).locked()
+    assert stranger.inside.tenant_known is False
+    messages = {
+        "attach": Attach(stdout=0, stderr=0),
+        "run": Run(),
+        "input": Input(data=b"x"),
+        "stop": Stop(),
+    }
+    with pytest.raises(ProtocolViolation, match="another tenant"):
+        stranger.up(frame(VOCABULARY.encode(messages[say])))
+    assert stranger.inside.attached is False
+    assert stranger.keep.life.state is State.LOCKED
+    assert owner.up(owner.outside.run()) == [Started()]
 
 
 def test_the_tenant_comes_back_and_learns_that_it_is_the_same_keep() -> None:
