@@ -60,6 +60,7 @@ def peer(channel: socket.socket) -> None:
 def main() -> None:
     set_up()
     port = open_port("org.enarx.keep", wait=True)
+    assert port is not None
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
