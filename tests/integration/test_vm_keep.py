@@ -46,7 +46,6 @@ HELLO = """(module (import "wasi_snapshot_preview1" "fd_write" (func $w (param i
  (func (export "_start") (i32.store (i32.const 0) (i32.const 8)) (i32.store (i32.const 4) (i32.const 6))
   (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 20)))))"""
 FOREVER = '(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))'
-SEAL_KEY = bytes(32)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def image() -> VmImage:
 def job(wat: str, **options: object) -> Job:
     from wasmtime import wat2wasm
 
-    return Job(module=bytes(wat2wasm(wat)), seal_key=SEAL_KEY, **options)  # type: ignore[arg-type]
+    return Job(module=bytes(wat2wasm(wat)), **options)  # type: ignore[arg-type]
 
 
 def lost(item: object) -> str:
@@ -102,7 +101,6 @@ def test_a_listener_of_the_workload_is_reached_through_the_door(
         tenant.deliver(
             Job(
                 module=guest("socket").read_bytes(),
-                seal_key=SEAL_KEY,
                 config=config.encode(),
                 arguments=("block", "echo"),
             )
