@@ -309,6 +309,13 @@ def test_output_before_the_start_is_refused() -> None:
         pair.down(pair.inside.output(Stream.STDOUT, 0, b"early"))
 
 
+def test_a_stop_that_comes_after_the_end_is_no_violation() -> None:
+    pair = Pair().locked()
+    pair.up(pair.outside.run())
+    pair.keep.life.move(Move.END)
+    assert pair.up(pair.outside.stop()) == [Stopped()]
+
+
 def test_whoever_attaches_is_told_how_much_there_is() -> None:
     pair = Pair().locked()
     assert pair.up(pair.outside.attach(1, 2)) == [Attached(1, 2)]
