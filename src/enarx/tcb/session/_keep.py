@@ -156,7 +156,7 @@ class KeepSession:
                 self._keep.life.require(State.LOCKED, State.RUNNING)
                 return Typed(message.data)
             case Stop():
-                self._keep.life.require(State.RUNNING, State.EXITED)  # it may have ended while this was on its way
+                self._keep.life.require(State.RUNNING, State.EXITED)  # it may have ended in the meantime
                 return Stopped()
         raise ProtocolViolation(f"tenant sent {type(message).__name__} out of turn")
 
