@@ -135,6 +135,26 @@ def test_stolen_session_another_key_cannot_attach(keep: AttestedKeepProcess, gue
     assert tenant.run(b"still here\n")[0] == b"still here\n"
 
 
+def test_stolen_session_a_stranger_that_asked_before_the_delivery_is_sent_away(
+    keep: AttestedKeepProcess, guest: Guest
+) -> None:
+    stranger = keep.tenant().attest()
+    tenant = keep.tenant().attest().deliver(job_of(guest("echo")))
+    with contextlib.suppress(ChannelLost):
+        assert stranger.channel.receive(timeout_s=TIMEOUT_S) == b""
+    assert tenant.run(b"for my tenant\n")[0] == b"for my tenant\n"
+
+
+def test_strangers_do_not_push_out_a_tenant_that_is_about_to_deliver(
+    keep: AttestedKeepProcess, guest: Guest
+) -> None:
+    tenant = keep.tenant().attest()
+    strangers = [keep.connect() for _ in range(20)]
+    assert tenant.deliver(job_of(guest("echo"))).run(b"x")[0] == b"x"
+    for sock in strangers:
+        sock.close()
+
+
 def test_a_relayed_challenge_is_refused(keep: AttestedKeepProcess) -> None:
     """A host that ends TLS itself and passes the tenant's messages on to a genuine keep."""
     victim = keep.tenant()

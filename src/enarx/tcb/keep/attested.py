@@ -49,7 +49,7 @@ QUEUE_BYTES: Final = 1 << 20
 LINGER_S: Final = 3600.0
 """How long a keep whose workload ended waits for its tenant to come back."""
 FAREWELL_S: Final = 5.0
-"""How long the last bytes may take."""
+"""How long none of the last bytes may leave."""
 SETTLE_S: Final = 120.0
 """How long a keep stays empty, or locked without running, after the last connection."""
 
@@ -65,6 +65,8 @@ class Peer:
         self.deaf = False
         """Everything is said: what is queued still leaves, what comes is not heard."""
         self.finished = False
+        self.tells_end = False
+        """The end of the workload is among what is queued."""
 
 
 class AttestedKeep:
@@ -177,8 +179,12 @@ class AttestedKeep:
         if self._execution is not None and self._outcome is None:
             poll.register(self._execution.done, select.POLLIN)
         self._streams.register(poll, patient=self._attached is not None)
-        if any(peer.line.buffered and not self._choked(peer) for peer in self._peers):
-            return poll.poll(0) or [(peer.line.fileno(), select.POLLIN) for peer in self._peers]
+        buffered = [peer for peer in self._peers if peer.line.buffered and not self._choked(peer)]
+        if buffered:  # no poll tells of them, whatever else it tells of
+            ready = dict(poll.poll(0))
+            for fd in (peer.line.fileno() for peer in buffered):
+                ready[fd] = ready.get(fd, 0) | select.POLLIN
+            return list(ready.items())
         deadlines = [peer.deadline for peer in self._peers if peer.deadline is not None]
         deadlines += [self._settled()]
         if self._deadline is not None and self._outcome is None:
@@ -220,13 +226,18 @@ class AttestedKeep:
         message, ancillary, _, _ = self._door.recvmsg(1, socket.CMSG_LEN(4), socket.MSG_CMSG_CLOEXEC)
         if not message:
             raise ChannelClosed("the host has shut the door")
-        for _, _, data in ancillary:
-            fds = array("i", data)
+        for level, kind, data in ancillary:
+            if (level, kind) != (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                raise ProtocolViolation("the host sent something other than a connection through the door")
             if len(self._peers) >= MAX_LINES:
-                strangers = [peer for peer in self._peers if peer is not self._attached]
-                self._leave(strangers[0])
-            line = Line(socket.socket(fileno=fds[0]), self._context)
+                self._leave(self._least())
+            line = Line(socket.socket(fileno=array("i", data)[0]), self._context)
             self._peers.append(Peer(line, time.monotonic() + HANDSHAKE_TIMEOUT_S))
+
+    def _least(self) -> Peer:
+        """Find who makes room: the oldest of those that have proved least, and never who listens."""
+        others = [peer for peer in self._peers if peer is not self._attached]
+        return min(others, key=lambda peer: peer.session is not None and peer.session.tenant_known)
 
     def _guarded(self, peer: Peer, action: Callable[[Peer], None]) -> None:
         """Do something for ``peer``; what goes wrong ends its connection, and by rule 2.3 the keep."""
@@ -252,6 +263,8 @@ class AttestedKeep:
 
     def _leave(self, peer: Peer) -> None:
         peer.line.close()
+        if peer.tells_end and not peer.finished:
+            self._told_end = False  # it has not left this keep: its tenant may come back for it
         if peer in self._peers:
             self._peers.remove(peer)
         if peer is self._attached:
@@ -292,6 +305,8 @@ class AttestedKeep:
                 peer.deadline = None
             case events.Delivered(job=job, binding=binding):
                 self._job = job
+                for other in [it for it in self._peers if it is not peer]:
+                    self._leave(other)  # whoever they are, and however much of a delivery they have sent
                 peer.line.queue(session.attest(self._source.evidence(binding.report_data())))
             case events.Attached(stdout=stdout, stderr=stderr):
                 if self._attached is not None and self._attached is not peer:
@@ -322,14 +337,17 @@ class AttestedKeep:
         if self._outcome is not None:
             return
         self._outcome = outcome or Outcome(ending=Ending.KEEP_LOST, detail="the host is gone")
-        self._streams.finish(abandoned=self._execution is None or self._execution.outcome is None)
+        self._streams.finish()
         state = self._keep.life.state
         move = Move.END if state is State.RUNNING else Move.FAIL
         self._keep.life.move(move, ending=self._outcome.ending.value, code=self._outcome.code)
 
     def _pump(self, peer: Peer) -> None:
         """Queue what the workload wrote for its tenant, send what can be sent, and say farewell after the last byte."""
+        before = peer.line.pending
         peer.line.flush()
+        if peer.deaf and peer.line.pending < before:
+            peer.deadline = time.monotonic() + FAREWELL_S
         more = True
         while (
             more and peer.line.pending < QUEUE_BYTES
@@ -353,6 +371,6 @@ class AttestedKeep:
         done = all(peer.cursors[it] >= backlog.end for it, backlog in self._streams.backlogs.items())
         if self._outcome is not None and self._streams.drained and done:
             peer.line.queue(session.exited(self._outcome))
-            self._told_end = True
+            self._told_end = peer.tells_end = True
             self._say_goodbye(peer)
         return not done

@@ -9,6 +9,7 @@ import select
 from typing import Final
 
 from enarx.tcb.keep.backlog import Backlog
+from enarx.tcb.keep.wasi._stdio import available
 from enarx.tcb.session import Stream
 
 PIPE_BYTES: Final = 1 << 18
@@ -32,6 +33,8 @@ class StandardStreams:
             with contextlib.suppress(OSError):  # a user may have only so much of it; smaller pipes are slower
                 fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             self._pipes[reader], self._writers[stream], self.backlogs[stream] = stream, writer, Backlog()
+        self._left: dict[int, int] = {}
+        """What was in each pipe when the workload had ended: there is no more."""
         self._input = bytearray()
         self._closing = False
 
@@ -79,16 +82,15 @@ class StandardStreams:
         self._closing = not data
         self._feed()
 
-    def finish(self, *, abandoned: bool) -> None:
-        """The workload has ended: what it wrote is all there is. An ``abandoned`` one may still be writing."""
-        if abandoned:
-            for reader in list(self._pipes):
-                self._take(reader)
-            self._pipes.clear()
-            return
-        for writer in self._writers.values():
-            os.close(writer)
-        self._writers.clear()
+    def finish(self) -> None:
+        """The workload has ended: what is in the pipes is all there is.
+
+        Threads of it may go on. They may fill the pipes; the workload's ends are never closed, or the numbers would
+        come to name a tenant's next connection, and those threads would write on it beneath its TLS.
+        """
+        self._left = {reader: available(reader) for reader in self._pipes}
+        for reader in list(self._pipes):
+            self._forget_drained(reader)
 
     def _feed(self) -> None:
         if self._typing < 0:
@@ -107,11 +109,17 @@ class StandardStreams:
 
     def _take(self, reader: int) -> None:
         try:
-            data = os.read(reader, READ_BYTES)
+            data = os.read(reader, min(READ_BYTES, self._left.get(reader, READ_BYTES)))
         except BlockingIOError:
             return
         if data:
             self.backlogs[self._pipes[reader]].append(data)
         else:
+            self._left[reader] = 0
+        if reader in self._left:
+            self._left[reader] -= len(data)
+            self._forget_drained(reader)
+
+    def _forget_drained(self, reader: int) -> None:
+        if not self._left[reader]:
             del self._pipes[reader]
-            os.close(reader)
