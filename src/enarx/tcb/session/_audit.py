@@ -14,6 +14,8 @@ LABEL: Final = "enarx-audit/1"
 START: Final = bytes(32)
 """What the first record names as its predecessor."""
 MAX_RECORDS: Final = 4096
+MAX_CHALLENGES: Final = MAX_RECORDS - 16
+"""A keep with so many records answers nobody new: what is left is for its own life, up to its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

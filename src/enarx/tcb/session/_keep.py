@@ -9,8 +9,10 @@ from hashlib import sha256
 
 from enarx.tcb.binding import Binding, Role, Stage
 from enarx.tcb.errors import ProtocolViolation
+from enarx.tcb.session._audit import MAX_CHALLENGES
 from enarx.tcb.session._messages import (
     MAX_CHUNK_BYTES,
+    MAX_HELLO_BYTES,
     MAX_MESSAGE_BYTES,
     VERSION,
     VOCABULARY,
@@ -101,7 +103,7 @@ class KeepSession:
     def __init__(self, keep: Keep, *, exporter: bytes) -> None:
         self._keep = keep
         self._exporter = exporter
-        self._frames = FrameDecoder(max_bytes=MAX_MESSAGE_BYTES)
+        self._frames = FrameDecoder(max_bytes=MAX_HELLO_BYTES)
         self._nonce = b""
         self._tenant = b""
         self._owed: Binding | None = None
@@ -171,7 +173,10 @@ class KeepSession:
             raise ProtocolViolation("this keep belongs to another tenant")
         if hello.nonce in keep.seen:
             raise ProtocolViolation("nonce was used before")
+        if len(keep.life.audit.records) >= MAX_CHALLENGES:
+            raise ProtocolViolation("this keep has answered too many challenges")
         keep.seen.add(hello.nonce)
+        self._frames.allow(MAX_MESSAGE_BYTES)
         self._nonce, self._tenant = hello.nonce, tenant
         self._owed = self._binding(Stage.EMPTY if keep.tenant is None else Stage.LOCKED)
         return Challenged(self._owed)

@@ -11,6 +11,8 @@ from enarx.tcb.wire import Value, Vocabulary, anything, member, number, octets, 
 
 MAX_MESSAGE_BYTES: Final = 4 << 20
 """A delivery's header with all secrets, or the listing of a tree of 50,000 names, fits."""
+MAX_HELLO_BYTES: Final = 256
+"""The challenge: nobody makes a keep read more before he has proved a key."""
 MAX_CHUNK_BYTES: Final = 256 << 10
 """Payload of one ``Chunk``, ``Input`` or ``Output``."""
 MAX_EVIDENCE_BYTES: Final = 1 << 20

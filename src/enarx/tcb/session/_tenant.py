@@ -99,6 +99,8 @@ class TenantSession:
             yield self._take(VOCABULARY.decode(body))
 
     def _take(self, message: Message) -> Event:
+        if self.instance is None and isinstance(message, Output | Exited):
+            raise ProtocolViolation(f"keep sent {type(message).__name__} before it was accepted")
         match message:
             case Attestation() if self._asked is not None and self._pending is None:
                 return self._attested(message, self._asked)

@@ -22,6 +22,10 @@ class FrameDecoder:
         self._max_bytes = max_bytes
         self._buffer = bytearray()
 
+    def allow(self, max_bytes: int) -> None:
+        """Take bodies of at most ``max_bytes`` from the next one on."""
+        self._max_bytes = max_bytes
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes of the stream."""
         self._buffer += data

@@ -25,8 +25,9 @@ from enarx.tcb.session import (
     resumed_life,
     verify_chain,
 )
+from enarx.tcb.session._audit import MAX_CHALLENGES
 from enarx.tcb.session._keep import Attached, Challenged, Delivered, Started, Stopped, Typed
-from enarx.tcb.session._messages import VOCABULARY, Attach, Chunk, Deliver, Exited, Input, Run, Stop
+from enarx.tcb.session._messages import VOCABULARY, Attach, Chunk, Deliver, Exited, Input, Message, Run, Stop
 from enarx.tcb.wire import frame
 from enarx.tcb.workload import Ending, Job, Outcome, Secret, configuration_digest, workload_digest
 
@@ -167,6 +168,40 @@ def test_challenge_from_another_session_is_refused() -> None:
     pair = Pair(keep_exporter=bytes(32))
     with pytest.raises(ProtocolViolation, match="does not hold the key"):
         pair.up(pair.outside.hello())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Output(stream=Stream.STDOUT, offset=0, data=b"forged"),
+        Exited(outcome=Outcome(ending=Ending.EXITED).value(), audit=[]),
+    ],
+    ids=["output", "end"],
+)
+def test_a_keep_that_was_left_says_nothing_that_counts_before_it_was_accepted_anew(message: Message) -> None:
+    pair = Pair(life=resumed_life(Life(AuditLog())), resumed=(bytes(32), bytes(32)))
+    pair.outside.hello()
+    with pytest.raises(ProtocolViolation, match="before it was accepted"):
+        pair.down(frame(VOCABULARY.encode(message)))
+    assert pair.outside.life.state is State.RUNNING
+
+
+def test_nobody_makes_a_keep_read_a_large_message_before_its_challenge() -> None:
+    pair = Pair()
+    with pytest.raises(Malformed, match="announces 257 bytes"):
+        pair.up((257).to_bytes(4, "big"))
+
+
+def test_challenges_leave_room_in_the_record_for_the_end() -> None:
+    """Strangers, or a tenant who asks for the output every minute, must not keep a workload's end from being told."""
+    keep = Pair().locked().keep
+    keep.life.move(Move.RUN)
+    pair = Pair(keep, nonce=bytes(32))
+    while len(keep.life.audit.records) < MAX_CHALLENGES:
+        keep.life.audit.append("reattested", {})
+    with pytest.raises(ProtocolViolation, match="too many challenges"):
+        pair.up(pair.outside.hello())
+    keep.life.move(Move.END)
 
 
 def test_another_tenant_is_refused_once_a_workload_is_there() -> None:
