@@ -13,7 +13,9 @@ import time
 from hashlib import sha256
 from typing import Any, Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import InvalidVersion
 from OpenSSL import SSL
 
 from enarx.tcb.binding import EXPORTER_BYTES, EXPORTER_LABEL
@@ -41,13 +43,10 @@ class Channel:
         self._poll.register(sock, 0)
         try:
             self._until_done(self._connection.do_handshake, timeout_s)
-            certificate = self._connection.get_peer_certificate(as_cryptography=True)
-            if certificate is None:
-                raise ChannelLost("the keep shows no certificate")
+            public = _shown_key(self._connection)
         except BaseException:
             sock.close()
             raise
-        public = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self.keep_key = sha256(public).digest()
         """SHA-256 of the public key that the keep has shown."""
         self.exporter = self._connection.export_keying_material(EXPORTER_LABEL, EXPORTER_BYTES)
@@ -134,6 +133,18 @@ def _context() -> SSL.Context:
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_verify(SSL.VERIFY_NONE)
     return context
+
+
+def _shown_key(connection: SSL.Connection) -> bytes:
+    """Give the public key of the peer's certificate (SubjectPublicKeyInfo in DER). Raises ``ChannelLost``."""
+    try:
+        certificate = connection.get_peer_certificate(as_cryptography=True)
+        if certificate is None:
+            raise ChannelLost("the keep shows no certificate")
+        return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, TypeError, InvalidVersion, UnsupportedAlgorithm):
+        hint = "a keep shows a P-256 key: something else answers for it"
+        raise ChannelLost("the keep shows a certificate that nobody can read", hint=hint) from None
 
 
 def _group(connection: SSL.Connection) -> str:

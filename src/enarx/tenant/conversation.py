@@ -35,6 +35,9 @@ EVIDENCE_TIMEOUT_S: Final = 60.0
 STALL_TIMEOUT_S: Final = 60.0
 """How long no byte of a delivery may leave."""
 
+MAX_TOLD: Final = 100
+"""What a keep may say before it gives evidence; a keep of ours says one thing at most."""
+
 
 class KeepRefused(EnarxError):
     """The keep says no, and the conversation is over."""
@@ -122,11 +125,13 @@ class Conversation:
     def _accept(self) -> Verdict:
         """Take the next evidence, have it judged, and go on only if it was accepted for this session."""
         deadline = time.monotonic() + EVIDENCE_TIMEOUT_S
-        while True:
+        for _ in range(MAX_TOLD):
             event = self._next(deadline)
             if isinstance(event, Attested):
                 break
             self._told(event)
+        else:
+            raise ProtocolViolation("keep talks and talks, and gives no evidence")
         verdict = self._judge.judge(event.binding, event.evidence)
         self.session.accept(verdict.claims.report_data, **verdict.facts)
         return verdict
