@@ -211,9 +211,14 @@ class KeepSession:
     def _finish(self) -> Delivered:
         """Take the delivery whole: compute the digests of what is really here, and belong to this tenant."""
         keep = self._keep
+        keep.life.require(
+            State.ATTESTED
+        )  # another connection may have been faster: nothing it set is touched
         job = Job.from_parts(self._header, memoryview(self._body))
         if job.code or job.seal_key:  # no digest names it: it would run under the name of another workload
             raise ProtocolViolation("an attested keep compiles the module itself and takes no code")
+        if any(job.terminals):
+            raise ProtocolViolation("an attested keep has no terminals, and no digest would tell of them")
         self._header, self._body, self._missing = None, bytearray(), None
         keep.workload, keep.configuration = workload_digest(job), configuration_digest(job)
         keep.tenant = self._tenant

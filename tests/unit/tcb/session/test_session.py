@@ -299,6 +299,30 @@ def test_evidence_factory_a_keep_takes_no_machine_code_beside_the_module(change:
     assert pair.keep.life.state is State.ATTESTED
 
 
+def test_evidence_factory_a_delivery_that_ends_after_another_renames_nothing() -> None:
+    """The same tenant on two connections: one delivery waits for its last byte until the other runs."""
+    late = Pair(nonce=bytes(32)).attested()
+    other = replace(JOB, module=JOB.module + b"\0", config=None)
+    *most, last = late.outside.deliver(other)
+    late.up(most)
+    first = Pair(late.keep).locked()
+    first.up(first.outside.run())
+    named = late.keep.workload, late.keep.configuration
+    with pytest.raises(ProtocolViolation, match="expected state attested, the keep is running"):
+        late.up(last)
+    assert (
+        (late.keep.workload, late.keep.configuration)
+        == named
+        == (workload_digest(JOB), configuration_digest(JOB))
+    )
+
+
+def test_evidence_factory_a_keep_takes_nothing_that_no_digest_tells_of() -> None:
+    pair = Pair().attested()
+    with pytest.raises(ProtocolViolation, match="no terminals"):
+        pair.up(pair.outside.deliver(replace(JOB, terminals=(False, True, False))))
+
+
 def test_a_locked_keep_does_not_run_twice() -> None:
     pair = Pair().locked()
     pair.up(pair.outside.run())
@@ -389,6 +413,17 @@ def test_secrets_are_in_no_representation() -> None:
     shown = repr((delivered, delivered.job, pair.keep, pair.keep.life.audit.records, JOB.secrets))
     assert "canary" not in shown
     assert "canary" not in repr(Deliver(header=JOB.header(), size=1))
+    assert "canary" not in repr(JOB.mounts)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"config": b"canary"}, {"arguments": ("canary",)}, {"environment": (("TOKEN", "canary"),)}],
+    ids=lambda given: next(iter(given)),
+)
+def test_what_a_workload_is_told_is_in_no_representation(given: dict[str, Any]) -> None:
+    """Tenants put secrets there all the same."""
+    assert "canary" not in repr(replace(JOB, **given))
 
 
 @pytest.mark.parametrize(
