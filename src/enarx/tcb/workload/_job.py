@@ -42,15 +42,15 @@ class Directory:
 class Job:
     """One run. ``seal_key`` of 32 bytes lets compiled code be kept by the sender; without it nothing is cached."""
 
-    module: bytes
-    config: bytes | None = None
-    arguments: Sequence[str] = ()
-    environment: Sequence[tuple[str, str]] = ()
-    directories: Sequence[Directory] = ()
+    module: bytes = field(repr=False)
+    config: bytes | None = field(default=None, repr=False)
+    arguments: Sequence[str] = field(default=(), repr=False)
+    environment: Sequence[tuple[str, str]] = field(default=(), repr=False)
+    directories: Sequence[Directory] = field(default=(), repr=False)
     limits: Limits = field(default_factory=Limits)
     threads: bool = False
     terminals: tuple[bool, bool, bool] = (False, False, False)
-    code: bytes = b""
+    code: bytes = field(default=b"", repr=False)
     seal_key: bytes = field(default=b"", repr=False)
     roots: bytes = b""
     """PEM certificates that TLS connections to the outside may end at."""

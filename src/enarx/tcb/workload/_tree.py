@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final
 
 from enarx.tcb.errors import Malformed
-from enarx.tcb.record import record
+from enarx.tcb.record import field, record
 from enarx.tcb.wire import Value
 
 MAX_ENTRIES: Final = 1 << 16
@@ -32,7 +32,7 @@ class Entry:
 
     path: str
     kind: EntryKind
-    data: bytes = b""
+    data: bytes = field(default=b"", repr=False)
     modified_ns: int = 0
 
 

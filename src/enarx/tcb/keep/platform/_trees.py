@@ -11,6 +11,9 @@ from enarx.tcb.wire import Value, decode, encode, frame
 MAX_ANSWER_BYTES: Final = 128 << 10
 """A quote with its certificates has 20 KiB."""
 
+MAX_ERRNO: Final = 4096
+"""Linux knows none beyond."""
+
 
 class Tree(Protocol):
     """Files by relative path. Everything raises ``OSError``."""
@@ -73,7 +76,7 @@ class PortTree:
         match answer:
             case [0, bytes(content)]:
                 return content
-            case [int(code), bytes()]:
+            case [int(code), bytes()] if 0 < code < MAX_ERRNO:
                 raise OSError(code, os.strerror(code))
         raise OSError(0, "the platform's answer is malformed")
 
