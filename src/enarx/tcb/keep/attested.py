@@ -218,7 +218,7 @@ class AttestedKeep:
             self._ended(self._execution.outcome)
         elif not self._streams.serve(fd):
             for peer in [peer for peer in self._peers if peer.line.fileno() == fd]:
-                if event & ~select.POLLOUT:
+                if event & ~select.POLLOUT or peer.line.stalled:
                     self._guarded(peer, self._hear)
 
     def _admit(self) -> None:

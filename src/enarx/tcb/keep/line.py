@@ -33,7 +33,8 @@ class Line:
         self._connection.set_accept_state()
         self._waiting: deque[memoryview] = deque()
         self._buffer = bytearray(READ_BYTES)
-        self._wants_write = False
+        self.stalled = False
+        """TLS has something to say before it hears more: it goes on when that can be sent."""
         self.pending = 0
         """Bytes that wait to be sent."""
         self.exporter: bytes | None = None
@@ -46,17 +47,19 @@ class Line:
     @property
     def events(self) -> int:
         """What to poll for."""
-        return select.POLLIN | (select.POLLOUT if self._waiting or self._wants_write else 0)
+        if self.stalled:
+            return select.POLLOUT  # what can be read would be told of again and again
+        return select.POLLIN | (select.POLLOUT if self._waiting else 0)
 
     def shake_hands(self) -> bool:
         """Go on with the handshake; say whether it is done. Raises ``LineClosed``."""
-        self._wants_write = False
+        self.stalled = False
         try:
             self._connection.do_handshake()
         except SSL.WantReadError:
             return False
         except SSL.WantWriteError:
-            self._wants_write = True
+            self.stalled = True
             return False
         except (SSL.Error, OSError):
             raise LineClosed("the handshake failed") from None
@@ -66,10 +69,14 @@ class Line:
     def receive(self) -> bytes:
         """Give what has arrived, at most ``READ_BYTES``; nothing when nothing has. Raises ``LineClosed``."""
         view, taken = memoryview(self._buffer), 0
+        self.stalled = False
         while taken < READ_BYTES:
             try:
                 taken += receive_into(self._connection, view[taken:])
-            except (SSL.WantReadError, SSL.WantWriteError):
+            except SSL.WantReadError:
+                break
+            except SSL.WantWriteError:
+                self.stalled = True
                 break
             except (SSL.Error, OSError):
                 if taken:
