@@ -3,8 +3,8 @@ counts.
 
 Tests marked ``evidence`` read recorded evidence of real machines from ``../shared/evidence``. Where the
 folder is absent they are deselected, with a message; under ``ENARX_CI=1`` its absence, and any skipped test,
-is a failure. One exception must be said aloud: with ``ENARX_WITHOUT_KVM=1`` tests that need ``/dev/kvm`` may be skipped,
-and are listed at the end.
+is a failure. One exception must be said aloud: with ``ENARX_WITHOUT_KVM=1`` tests that need ``/dev/kvm`` may be
+skipped, and are listed at the end.
 """
 
 from __future__ import annotations
