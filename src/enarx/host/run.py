@@ -5,6 +5,7 @@ Nothing that happens inside reaches further than the keep's process; this proces
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -190,8 +191,11 @@ class _Run:
 
     def _serve(self, keep: KeepProcess, job: Job, host: Host) -> Outcome:
         """Deliver, then answer the keep until it says how the workload ended."""
-        keep.channel.send(host.deliver(Deliver(header=job.header(), size=job.size)), (0, 1, 2))
-        keep.channel.send_blob(job.blobs())
+        with contextlib.suppress(
+            ChannelClosed
+        ):  # a keep that refuses may have ended; what it said comes next
+            keep.channel.send(host.deliver(Deliver(header=job.header(), size=job.size)), (0, 1, 2))
+            keep.channel.send_blob(job.blobs())
         if job.limits.time_ms is not None:
             keep.give_time(job.limits.time_ms / 1000 + GRACE_S)
         while True:

@@ -181,3 +181,18 @@ def test_sending_to_nobody_says_so(pair: tuple[SocketChannel, socket.socket]) ->
 def test_four_descriptors_are_not_sent(pair: tuple[SocketChannel, socket.socket]) -> None:
     with pytest.raises(EnarxError, match="4 descriptors"):
         pair[0].send(Ready(version="1"), [0, 0, 0, 0])
+
+
+def test_an_empty_part_after_all_bytes_needs_no_peer_any_more(
+    pair: tuple[SocketChannel, socket.socket],
+) -> None:
+    """A keep that refuses what it got may be gone before the sender has come to the end of its list."""
+    channel, theirs = pair
+
+    def parts() -> Iterator[bytes]:
+        yield b"all of it"
+        assert theirs.recv(16) == b"all of it"
+        theirs.close()
+        yield b""
+
+    channel.send_blob(parts())
