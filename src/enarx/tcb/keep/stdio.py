@@ -33,8 +33,7 @@ class StandardStreams:
             with contextlib.suppress(OSError):  # a user may have only so much of it; smaller pipes are slower
                 fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             self._pipes[reader], self._writers[stream], self.backlogs[stream] = stream, writer, Backlog()
-        self._left: dict[int, int] = {}
-        """What was in each pipe when the workload had ended: there is no more."""
+        self._left: dict[int, int] = {}  # what was in each pipe when the workload had ended
         self._input = bytearray()
         self._closing = False
 
@@ -85,8 +84,7 @@ class StandardStreams:
     def finish(self) -> None:
         """The workload has ended: what is in the pipes is all there is.
 
-        Threads of it may go on. They may fill the pipes; the workload's ends are never closed, or the numbers would
-        come to name a tenant's next connection, and those threads would write on it beneath its TLS.
+        Its threads may go on. Its ends are never closed, or they would write on what gets those numbers next.
         """
         self._left = {reader: available(reader) for reader in self._pipes}
         for reader in list(self._pipes):

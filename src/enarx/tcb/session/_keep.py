@@ -110,7 +110,6 @@ class KeepSession:
         self._header: Value = None
         self._body = bytearray()
         self._missing: int | None = None
-        self.attached = False
 
     @property
     def tenant_known(self) -> bool:
@@ -152,7 +151,6 @@ class KeepSession:
                 return Started()
             case Attach():
                 self._keep.life.require(State.LOCKED, State.RUNNING, State.EXITED)
-                self.attached = True
                 return Attached(message.stdout, message.stderr)
             case Input():
                 self._keep.life.require(State.LOCKED, State.RUNNING)
@@ -176,7 +174,7 @@ class KeepSession:
         if len(keep.life.audit.records) >= MAX_CHALLENGES:
             raise ProtocolViolation("this keep has answered too many challenges")
         keep.seen.add(hello.nonce)
-        self._frames.allow(MAX_MESSAGE_BYTES)
+        self._frames.max_bytes = MAX_MESSAGE_BYTES
         self._nonce, self._tenant = hello.nonce, tenant
         self._owed = self._binding(Stage.EMPTY if keep.tenant is None else Stage.LOCKED)
         return Challenged(self._owed)
@@ -215,10 +213,8 @@ class KeepSession:
             State.ATTESTED
         )  # another connection may have been faster: nothing it set is touched
         job = Job.from_parts(self._header, memoryview(self._body))
-        if job.code or job.seal_key:  # no digest names it: it would run under the name of another workload
-            raise ProtocolViolation("an attested keep compiles the module itself and takes no code")
-        if any(job.terminals):
-            raise ProtocolViolation("an attested keep has no terminals, and no digest would tell of them")
+        if job.code or job.seal_key or any(job.terminals):  # code could come from any module
+            raise ProtocolViolation("a keep takes no code and no terminals: no digest tells of them")
         self._header, self._body, self._missing = None, bytearray(), None
         keep.workload, keep.configuration = workload_digest(job), configuration_digest(job)
         keep.tenant = self._tenant

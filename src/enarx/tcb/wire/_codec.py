@@ -39,9 +39,7 @@ def decode(data: bytes | bytearray | memoryview, *, max_bytes: int) -> Value:
         canonical = cbor2.dumps(value, canonical=True)
     except Malformed:
         raise
-    except (
-        Exception
-    ) as error:  # the decoder is foreign code and bytes are hostile: whatever it raises is a refusal
+    except Exception as error:  # from foreign code on hostile bytes: whatever it raises is a refusal
         raise Malformed(f"message is not CBOR: {type(error).__name__}") from None
     if canonical != raw:
         raise Malformed("message is not in deterministic encoding")

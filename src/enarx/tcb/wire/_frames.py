@@ -19,12 +19,8 @@ class FrameDecoder:
     """Cut a stream into bodies, whatever the sizes in which the stream arrives."""
 
     def __init__(self, *, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._buffer = bytearray()
-
-    def allow(self, max_bytes: int) -> None:
-        """Take bodies of at most ``max_bytes`` from the next one on."""
-        self._max_bytes = max_bytes
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes of the stream."""
@@ -34,15 +30,10 @@ class FrameDecoder:
         """Give every complete body. Raises ``Malformed`` as soon as a length exceeds the maximum."""
         while len(self._buffer) >= HEADER_BYTES:
             size = int.from_bytes(self._buffer[:HEADER_BYTES], "big")
-            if size > self._max_bytes:
-                raise Malformed(f"frame announces {size} bytes, at most {self._max_bytes} are allowed")
+            if size > self.max_bytes:
+                raise Malformed(f"frame announces {size} bytes, at most {self.max_bytes} are allowed")
             if len(self._buffer) < HEADER_BYTES + size:
                 return
             body = bytes(self._buffer[HEADER_BYTES : HEADER_BYTES + size])
             del self._buffer[: HEADER_BYTES + size]
             yield body
-
-    @property
-    def pending(self) -> int:
-        """How many bytes of an incomplete frame are waiting."""
-        return len(self._buffer)

@@ -225,7 +225,6 @@ def test_stolen_session_whoever_was_answered_before_the_delivery_is_served_no_mo
     }
     with pytest.raises(ProtocolViolation, match="another tenant"):
         stranger.up(frame(VOCABULARY.encode(messages[say])))
-    assert stranger.inside.attached is False
     assert stranger.keep.life.state is State.LOCKED
     assert owner.up(owner.outside.run()) == [Started()]
 

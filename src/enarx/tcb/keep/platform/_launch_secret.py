@@ -33,9 +33,7 @@ def open_source(tree: Tree) -> LaunchSecretSource:
     path = f"{FOLDER}/{LAUNCH_GUID}"
     try:
         secret = tree.read(path)
-        with contextlib.suppress(
-            PermissionError
-        ):  # where the platform keeps it, it still is for this guest alone
+        with contextlib.suppress(PermissionError):  # where it stays, it still is for this guest alone
             tree.remove(path)
     except OSError as error:
         raise Unavailable(f"the launch secret cannot be read: {error.strerror}") from None

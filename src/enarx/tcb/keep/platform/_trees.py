@@ -11,9 +11,6 @@ from enarx.tcb.wire import Value, decode, encode, frame
 MAX_ANSWER_BYTES: Final = 128 << 10
 """A quote with its certificates has 20 KiB."""
 
-MAX_ERRNO: Final = 4096
-"""Linux knows none beyond."""
-
 
 class Tree(Protocol):
     """Files by relative path. Everything raises ``OSError``."""
@@ -76,7 +73,7 @@ class PortTree:
         match answer:
             case [0, bytes(content)]:
                 return content
-            case [int(code), bytes()] if 0 < code < MAX_ERRNO:
+            case [int(code), bytes()] if 0 < code < 4096:  # of which Linux has names
                 raise OSError(code, os.strerror(code))
         raise OSError(0, "the platform's answer is malformed")
 
