@@ -72,10 +72,9 @@ class SocketChannel:
     def send_blob(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
         """Send raw bytes, whose total the item before has announced."""
         try:
-            for part in filter(
-                None, parts
-            ):  # sending nothing would fail, too, once the other end has all and is gone
-                self._sock.sendall(part)
+            for part in parts:
+                if part:  # sending nothing would fail, too, once the other end has all and is gone
+                    self._sock.sendall(part)
         except (BrokenPipeError, ConnectionResetError):
             raise ChannelClosed("the other end of the channel is closed") from None
 
