@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import time
@@ -96,6 +97,16 @@ def test_a_workload_that_does_not_end_in_time_is_reported(keep: AttestedKeepProc
     job = job_of(guest("loop"), limits=Limits(time_ms=300))
     _, _, ended = keep.tenant().attest().deliver(job).run()
     assert ended.outcome.ending is Ending.TIME_LIMIT
+
+
+def test_a_tenant_who_reads_nothing_keeps_no_late_workload_alive(
+    keep: AttestedKeepProcess, guest: Guest
+) -> None:
+    """The keep cannot tell the end, and must not wait for that while the workload runs on."""
+    tenant = keep.tenant().attest().deliver(job_of(guest("spew"), limits=Limits(time_ms=300)))
+    tenant.channel.send(tenant.session.attach() + tenant.session.run())
+    assert select.select([keep.keep.channel.fileno()], [], [], TIMEOUT_S)[0], "the keep lives on"
+    assert keep.keep.channel.receive()[0] == Exited(outcome=None)
 
 
 def test_the_tenant_stops_its_workload(keep: AttestedKeepProcess, guest: Guest) -> None:

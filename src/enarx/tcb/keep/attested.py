@@ -92,6 +92,7 @@ class AttestedKeep:
         self._deadline: float | None = None
         self._told: deque[str] = deque()
         self._told_end = False
+        self._abandoned = False  # the end was declared while the workload still ran
         self._idle_since = time.monotonic()
 
     def descriptors(self) -> tuple[int, ...]:
@@ -162,8 +163,7 @@ class AttestedKeep:
             return False
         if self._outcome is None or self._told_end:
             return True
-        abandoned = self._execution is None or self._execution.outcome is None
-        return abandoned and self._attached is None  # waiting for its tenant, its workload would run on
+        return self._abandoned and self._attached is None  # waiting for its tenant, its workload would run on
 
     def _wait(self) -> list[tuple[int, int]]:
         """Wait for something to do, or for a deadline."""
@@ -186,8 +186,7 @@ class AttestedKeep:
 
     def _settled(self) -> float:
         """When to give up waiting for somebody to come."""
-        running = self._keep.life.state is State.RUNNING
-        if self._peers or running:
+        if self._peers or self._keep.life.state is State.RUNNING:
             self._idle_since = time.monotonic()
         patience = LINGER_S if self._keep.life.state is State.EXITED else SETTLE_S
         return self._idle_since + patience
@@ -329,15 +328,16 @@ class AttestedKeep:
             return
         self._outcome = outcome or Outcome(ending=Ending.KEEP_LOST, detail="the host is gone")
         self._streams.finish()
-        state = self._keep.life.state
-        move = Move.END if state is State.RUNNING else Move.FAIL
+        self._abandoned = self._execution is None or self._execution.outcome is None
+        move = Move.END if self._keep.life.state is State.RUNNING else Move.FAIL
         self._keep.life.move(move, ending=self._outcome.ending.value, code=self._outcome.code)
 
     def _pump(self, peer: Peer) -> None:
         """Queue what the workload wrote for its tenant, send what can be sent, and say farewell after the last byte."""
         before = peer.line.pending
         peer.line.flush()
-        if peer.deaf and peer.line.pending < before:
+        ending = peer.deaf or (self._abandoned and peer is self._attached)
+        if ending and (peer.deadline is None or peer.line.pending < before):
             peer.deadline = time.monotonic() + FAREWELL_S
         more = True
         while more and peer.line.pending < QUEUE_BYTES:  # when all leaves at once, nothing wakes us for more
