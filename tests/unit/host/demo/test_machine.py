@@ -13,7 +13,10 @@ from ketuvim import EmulationFailed, KvmUnavailable, Misuse, VmType
 from ketuvim.system import DEVICE
 
 WITHOUT = "/dev/none"
-PLACES = [WITHOUT, pytest.param(DEVICE, marks=pytest.mark.skipif(not Path(DEVICE).exists(), reason=DEVICE))]
+PLACES = [
+    WITHOUT,
+    pytest.param(DEVICE, marks=pytest.mark.skipif(not Path(DEVICE).exists(), reason=f"needs {DEVICE}")),
+]
 
 
 def printed(device: str, code: bytes) -> bytes:
