@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from enarx.attest import Collateral, Kind
 from enarx.host.backend import Endorsements, Fact, LaunchRequest, Support
 from enarx.host.keep_process import KeepNotStarted, KeepProcess
 from enarx.tcb.errors import EnarxError, Malformed, ProtocolViolation, Unavailable
@@ -81,9 +82,10 @@ class EmulatedBackend:
         roots = tuple(_pem(it) for it in _list(self._info, "roots"))
         if self.tee in ("sev", "sev-es"):
             chain = _bytes(self._info, "platform_chain")
-            return Endorsements(documents=(("sev-certificate", chain),), roots=roots)
+            return Endorsements(documents=((Kind.SEV_CERTIFICATE.value, chain),), roots=roots)
         if self.tee == "pef":
-            return Endorsements(documents=(("public-key", _bytes(self._info, "machine_key")),), roots=roots)
+            keys = Collateral.from_pem(_bytes(self._info, "machine_key")).of(Kind.PUBLIC_KEY)
+            return Endorsements(documents=tuple((Kind.PUBLIC_KEY.value, key) for key in keys), roots=roots)
         found = self.command("certificates")
         documents = [
             (str(item[0]), item[1])

@@ -126,7 +126,7 @@ class _Pef:
     """A secret sealed for one machine and one image; the machine's ultravisor does the rest."""
 
     def __init__(self, platform: Collateral, image: Image, *, anchors: TrustAnchors, random: Random) -> None:
-        keys = [_spki(document) for document in platform.of(Kind.PUBLIC_KEY)]
+        keys = list(platform.of(Kind.PUBLIC_KEY))
         ledger = Ledger()
         if not keys:
             ledger.missing(
@@ -232,9 +232,3 @@ def _nothing(launch: bytes) -> bytes:
             "launch: this TEE attests after boot or seals its secrets, and says nothing at launch"
         )
     return b""
-
-
-def _spki(document: bytes) -> bytes:
-    """The key in DER, as it is or from PEM."""
-    found = list(Collateral.from_pem(document).of(Kind.PUBLIC_KEY)) if b"-----BEGIN " in document else []
-    return found[0] if found else document

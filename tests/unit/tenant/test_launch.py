@@ -94,9 +94,8 @@ def test_no_two_launches_share_a_session() -> None:
     assert first.binding != second.binding
 
 
-@pytest.mark.parametrize("key", [machine_pem(), DER])
-def test_a_launch_of_pef_is_sealed_for_the_one_machine(key: bytes) -> None:
-    prepared = on(Tee.PEF, Document(Kind.PUBLIC_KEY, key))
+def test_a_launch_of_pef_is_sealed_for_the_one_machine() -> None:
+    prepared = on(Tee.PEF, Document(Kind.PUBLIC_KEY, DER))
     assert isinstance(prepared.session, SealedLaunch)
     assert prepared.session.digests == pef_digests(IMAGE.manifest)
     match decode(prepared.tenant, max_bytes=1 << 16):
@@ -107,6 +106,12 @@ def test_a_launch_of_pef_is_sealed_for_the_one_machine(key: bytes) -> None:
             raise AssertionError(other)
     assert prepared.answer(b"") == b""
     assert prepared.evidence(proof()) == proof()
+
+
+def test_a_machine_key_in_another_form_than_collateral_has_is_no_machine() -> None:
+    with pytest.raises(EvidenceRejected) as refused:
+        on(Tee.PEF, Document(Kind.PUBLIC_KEY, machine_pem()))
+    assert refused.value.check.name == "pef.machine"
 
 
 @pytest.mark.parametrize(
