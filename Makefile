@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test lint bench fuzz docs lock lock-vm examples clean help
+.PHONY: demo test lint bench fuzz docs lock lock-vm newer-qemu examples clean help
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,8 +14,11 @@ help: ## Show this list.
 demo: $(VENV)/.examples ## Deploy a workload with a secret to an emulated machine; see a tampered one refused.
 	@$(BIN)/python tools/demo.py
 
-test: $(VENV)/.dev ## Run every test.
+test: $(VENV)/.dev newer-qemu ## Run every test.
 	@$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
+
+newer-qemu: $(VENV)/.dev ## Unpack a QEMU for tests into build/qemu that knows SNP, TDX and PEF.
+	@$(BIN)/python -m tools.newer_qemu || echo "tests of QEMU's options for SNP, TDX and PEF are skipped" >&2
 
 lint: $(VENV)/.dev ## Check style, types and the trust zones.
 	@$(BIN)/ruff check .
@@ -42,7 +45,7 @@ lock: $(VENV)/.dev ## Resolve the dependencies anew and write the locks.
 	done
 
 lock-vm: $(VENV)/.dev ## Take the newest Debian packages into the lock of the VM image.
-	@$(BIN)/python tools/lock_vm.py
+	@$(BIN)/python -m tools.lock_vm
 
 clean: ## Remove everything that is not source.
 	rm -rf $(VENV) build dist examples/build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,7 +15,7 @@ from enarx.host.platform._qemu import qemu
 from enarx.host.vm import Boot, Guest, Protection, VmKeep
 from enarx.host.vm._accelerator import Accelerator
 from enarx.host.vm._options import SHAPES
-from enarx.tcb.errors import Malformed, Unavailable
+from enarx.tcb.errors import EnarxError, Malformed, Unavailable
 
 HARDWARE: Final = Accelerator(kvm=True, detail="KVM, which a TEE needs")
 
@@ -53,14 +53,20 @@ class MachineBackend(ABC):
         return Endorsements()
 
     def prepare(self, image: Path) -> None:
-        """Read the image, and hold its files against its manifest."""
+        """Read the image, hold its files against its manifest, and see whether its firmware suits."""
         found = read_vm_image(image)
         if found.console:
             raise Unavailable(f"{image}: its kernel writes to a console, which the host would read")
-        if self.firmware(found) is None:
+        firmware = self.firmware(found)
+        if firmware is None:
             raise Unavailable(
                 f"{image}: the image has no firmware for {self.name}", hint="build it with firmware"
             )
+        try:
+            self.check_firmware(firmware.read_bytes())
+        except (EnarxError, OSError) as error:
+            hint = "build the image anew: firmware of this release has all that a launch needs"
+            raise Unavailable(f"{firmware}: not for {self.name}: {error}", hint=hint) from None
         self._images[image] = found
 
     def launch(self, request: LaunchRequest) -> Launched:
@@ -98,6 +104,10 @@ class MachineBackend(ABC):
         """Choose the firmware of an image."""
 
     @abstractmethod
+    def check_firmware(self, content: bytes) -> None:
+        """Refuse firmware whose launch says nothing of what it starts. Raises ``EnarxError``."""
+
+    @abstractmethod
     def objects(self) -> Sequence[str]:
         """Give the arguments of ``-object`` for one guest."""
 
@@ -130,6 +140,12 @@ def memory_encryption(machine: Machine) -> tuple[int, int]:
             hint="load the kernel module cpuid, and let this user read /dev/cpu/0/cpuid",
         )
     return found[1] & 0x3F, found[1] >> 6 & 0x3F
+
+
+def check_size(name: str, value: bytes, size: int) -> None:
+    """Refuse what the hardware would not take. Raises ``Malformed``."""
+    if len(value) != size:
+        raise Malformed(f"{name}: expected {size} bytes, found {len(value)}")
 
 
 def _flat(backend: platform.Backend) -> Iterator[Fact]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from enarx.api.vm_image import VmImage
+from enarx.attest.measure import hash_kernel, parse_sev_firmware, sev_launch_digest
 from enarx.host import platform
 from enarx.host.backend import Endorsements, Launched
 from enarx.host.backends._machine import HARDWARE, MachineBackend, memory_encryption, this_machine
@@ -113,6 +114,10 @@ class SevBackend(MachineBackend):
     def firmware(self, image: VmImage) -> Path | None:
         """Take the OVMF that holds the kernel against its hashes."""
         return image.sev_firmware
+
+    def check_firmware(self, content: bytes) -> None:
+        """Refuse OVMF that would start any kernel."""
+        sev_launch_digest(parse_sev_firmware(content), kernel=hash_kernel(b""))
 
     def endorsements(self) -> Endorsements:
         """Give the platform's own certificates: PDH, PEK, OCA, CEK (AMD 55766, PDH_CERT_EXPORT)."""

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from enarx.api.vm_image import VmImage
+from enarx.attest.measure import CPU_SIGNATURES, hash_kernel, parse_sev_firmware, snp_launch_digest
 from enarx.host import platform
-from enarx.host.backends._machine import MachineBackend, memory_encryption, this_machine
+from enarx.host.backends._machine import MachineBackend, check_size, memory_encryption, this_machine
 from enarx.host.platform._machine import Machine
 from enarx.host.platform._sev import snp
 from enarx.host.vm import Protection
-from enarx.host.vm._options import MEMORY_MIB
+from enarx.host.vm._options import MEMORY_MIB, SHAPES
 
 POLICY: Final = 0x30000
 """SMT is allowed, and nothing else: no debugging, no migration (AMD 56860, GUEST_POLICY)."""
@@ -33,6 +34,12 @@ class SnpLaunch:
     """96 bytes, with ``id_auth`` of 4096; nothing of both leaves the guest without a name."""
     id_auth: bytes = b""
     author_key: bool = False
+
+    def __post_init__(self) -> None:
+        named = bool(self.id_block)
+        check_size("host_data", self.host_data, 32)
+        check_size("id_block", self.id_block, 96 if named else 0)
+        check_size("id_auth", self.id_auth, 4096 if named else 0)  # QEMU takes any up to that
 
     def objects(self) -> tuple[str, str]:
         """Give the arguments of ``-object``."""
@@ -60,6 +67,11 @@ class SnpBackend(MachineBackend):
     def firmware(self, image: VmImage) -> Path | None:
         """Take the OVMF that holds the kernel against its hashes."""
         return image.sev_firmware
+
+    def check_firmware(self, content: bytes) -> None:
+        """Refuse OVMF that would start any kernel, or that SNP cannot start."""
+        firmware, model = parse_sev_firmware(content), CPU_SIGNATURES[SHAPES[self.protection].cpu]
+        snp_launch_digest(firmware, vcpus=1, cpu_signature=model, kernel=hash_kernel(b""))
 
     def objects(self) -> Sequence[str]:
         """Give memory and guest."""

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import socket
-import subprocess
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -13,6 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forge.firmware import Ovmf
+from tests.unit.host.backends.asked_qemu import (
+    OWNER,
+    UNKNOWN,
+    WITHOUT_HARDWARE,
+    asked,
+    sev_objects,
+    snp_objects,
+    tdx_objects,
+)
 
 from enarx.api.vm_image import VmImage
 from enarx.host.backend import open_backend
@@ -29,50 +35,6 @@ from enarx.tcb.errors import Malformed, ProtocolViolation, Unavailable
 from enarx.tcb.wire import decode, encode
 
 BACKENDS: Sequence[type[MachineBackend]] = (SnpBackend, SevBackend, SevEsBackend, TdxBackend, PefBackend)
-OWNER = Owner(policy=bytes([5, 0, 0, 0]), certificate=bytes(2084), session=bytes(128))
-WITHOUT_HARDWARE = re.compile(
-    r"cbitpos check failed|vm-type \S+ not supported by KVM|Could not access KVM|KVM required|failed to initialize kvm"
-)
-UNKNOWN = "does not accept value"
-
-
-def sev_objects(folder: Path) -> Sequence[str]:
-    return OWNER.objects(47, 1, folder)
-
-
-def snp_objects(folder: Path) -> Sequence[str]:
-    named = SnpLaunch(c_bit=51, reduced_bits=1, id_block=bytes(96), id_auth=bytes(4096), author_key=True)
-    return named.objects()
-
-
-def tdx_objects(folder: Path) -> Sequence[str]:
-    return TdxLaunch().objects()
-
-
-def asked(protection: Protection, objects: Sequence[str], folder: Path) -> str:
-    """What the QEMU of this machine says to the whole command line."""
-    file = folder / "file"
-    file.write_bytes(bytes(1 << 16))
-    ends = [*socket.socketpair(), *socket.socketpair()]
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        files = Files(
-            kernel=descriptor,
-            initrd=descriptor,
-            firmware=descriptor,
-            keep=ends[1].fileno(),
-            control=ends[3].fileno(),
-        )
-        command = qemu_command(protection, Guest(cmdline="quiet", objects=objects), files, HARDWARE)
-        done = subprocess.run(command, pass_fds=files.all(), capture_output=True, text=True, timeout=60)
-    finally:
-        os.close(descriptor)
-        for end in ends:
-            end.close()
-    assert done.returncode
-    return done.stderr
-
-
 CASES = [
     (SevBackend, sev_objects),
     (SevEsBackend, sev_objects),
@@ -171,6 +133,56 @@ def test_an_image_that_would_tell_the_host_or_proves_nothing_is_refused(
     monkeypatch.setattr(_machine, "read_vm_image", lambda path: image(tmp_path, **changes))
     with pytest.raises(Unavailable, match=told):
         SnpBackend("").prepare(tmp_path)
+
+
+FIRMWARE: Sequence[tuple[type[MachineBackend], Ovmf, str]] = (
+    (SnpBackend, Ovmf(hashes=None), "no place for kernel hashes"),
+    (SnpBackend, Ovmf(hashes=(0, 0)), "no place for kernel hashes"),
+    (SnpBackend, Ovmf(sev=None), "lists no secrets page"),
+    (SevBackend, Ovmf(hashes=(0, 0)), "no place for kernel hashes"),
+    (SevEsBackend, Ovmf(hashes=None), "no place for kernel hashes"),
+    (TdxBackend, Ovmf(tdx=None), "no tdx metadata"),
+)
+"""Firmware of distributions that is too old, or built for something else."""
+
+
+@pytest.mark.parametrize(("backend", "firmware", "told"), FIRMWARE)
+def test_firmware_whose_launch_proves_nothing_is_refused_in_clear_words(
+    backend: type[MachineBackend],
+    firmware: Ovmf,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(_machine, "read_vm_image", lambda path: image(tmp_path))
+    name = "ovmf.fd" if backend is TdxBackend else "ovmf-sev.fd"
+    there = tmp_path / name
+    there.write_bytes(firmware.build())
+    with pytest.raises(Unavailable, match=told) as raised:
+        backend("").prepare(tmp_path)
+    assert str(raised.value).startswith(f"{there}: not for {backend.protection.value}: ")
+    assert "build the image anew" in raised.value.hint
+    there.write_bytes(Ovmf().build())
+    backend("").prepare(tmp_path)
+
+
+def test_a_launch_of_sizes_that_the_hardware_does_not_take_is_refused() -> None:
+    """QEMU itself takes some of them, and looks at others only on the hardware."""
+    for given in (
+        {"host_data": bytes(31)},
+        {"id_block": bytes(95), "id_auth": bytes(4096)},
+        {"id_block": bytes(96), "id_auth": bytes(4095)},
+        {"id_block": bytes(96)},
+        {"id_auth": bytes(4096)},
+    ):
+        with pytest.raises(Malformed, match=r"expected \d+ bytes"):
+            SnpLaunch(c_bit=51, reduced_bits=1, **given)  # type: ignore[arg-type]
+    for name in ("mr_config_id", "mr_owner", "mr_owner_config"):
+        with pytest.raises(Malformed, match=f"{name}: expected 48 bytes, found 47"):
+            TdxLaunch(**{name: bytes(47)})  # type: ignore[arg-type]
+    assert "x" * 106 in TdxLaunch(quote_socket="/" + "x" * 106).objects()[0]
+    with pytest.raises(Malformed, match="no socket"):
+        TdxLaunch(quote_socket="/" + "x" * 107)
 
 
 def test_the_owners_part_of_a_launch_is_read_strictly(tmp_path: Path) -> None:
