@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,12 +19,15 @@ from enarx.host.backends._machine import HARDWARE, MachineBackend, memory_encryp
 from enarx.host.platform._machine import Machine
 from enarx.host.platform._sev import sev
 from enarx.host.vm import Guest, Protection, VmKeep
+from enarx.host.vm._options import MEMORY_MIB
 from enarx.tcb.errors import Malformed, ProtocolViolation, Unavailable
 from enarx.tcb.wire import decode, encode
 from ketuvim.errors import KetuvimError
 from ketuvim.sev_platform import SevPlatform
 
 MAX_TENANT_BYTES: Final = 1 << 16
+FIRMWARE_MIB: Final = 16
+"""Room for what is pinned beside the memory: the flash with OVMF, and what devices bring."""
 _Found = TypeVar("_Found")
 
 
@@ -108,8 +112,9 @@ class SevBackend(MachineBackend):
     least_qemu = (7, 2)
 
     def judge(self, machine: Machine) -> platform.Backend:
-        """Look for SEV."""
-        return sev(machine)
+        """Look for SEV, and whether the whole of a keep can be pinned, which SNP does not ask for."""
+        found = sev(machine)
+        return replace(found, configuration=(*found.configuration, pinning(machine, os.geteuid())))
 
     def firmware(self, image: VmImage) -> Path | None:
         """Take the OVMF that holds the kernel against its hashes."""
@@ -144,6 +149,18 @@ class SevBackend(MachineBackend):
             except BaseException:
                 keep.stop()
                 raise
+
+
+def pinning(machine: Machine, user: int) -> platform.Fact:
+    """State that ``user`` may pin one keep: KVM counts all memory of a SEV guest as locked."""
+    soft, needed = machine.memlock[0], MEMORY_MIB + FIRMWARE_MIB
+    passed = user == 0 or soft < 0 or soft >= needed << 20
+    return platform.Fact(
+        name="A whole keep can be locked in memory",
+        passed=passed,
+        info=f"{needed} MiB, limit {'none' if user == 0 or soft < 0 else f'{soft >> 20} MiB'}",
+        advice="" if passed else "raise it with ulimit -l unlimited, or LimitMEMLOCK=infinity for a service",
+    )
 
 
 def _taken(answer: object, name: str, read: Callable[[Any], _Found]) -> _Found:

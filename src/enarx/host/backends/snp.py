@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ from enarx.attest.measure import CPU_SIGNATURES, hash_kernel, parse_sev_firmware
 from enarx.host import platform
 from enarx.host.backends._machine import MachineBackend, check_size, memory_encryption, this_machine
 from enarx.host.platform._machine import Machine
-from enarx.host.platform._sev import snp
+from enarx.host.platform._sev import snp, snp_collateral
 from enarx.host.vm import Protection
 from enarx.host.vm._options import MEMORY_MIB, SHAPES
 
@@ -61,8 +61,11 @@ class SnpBackend(MachineBackend):
     least_qemu = (9, 1)
 
     def judge(self, machine: Machine) -> platform.Backend:
-        """Look for SNP."""
-        return snp(machine, datetime.now(UTC))
+        """Look for SNP. Collateral on this machine is no condition: tenants can ask AMD."""
+        now = datetime.now(UTC)
+        found, collateral = snp(machine, now), snp_collateral(machine, now)
+        needed = tuple(fact for fact in found.configuration if fact not in collateral)
+        return replace(found, configuration=needed)
 
     def firmware(self, image: VmImage) -> Path | None:
         """Take the OVMF that holds the kernel against its hashes."""

@@ -54,16 +54,16 @@ def snp(machine: Machine, now: datetime) -> Backend:
         configuration=(
             *_access(machine),
             _memlock(machine),
-            vcek_cache(machine),
-            crl_cache(
-                machine,
-                "AMD CRL cache file",
-                f"{AMD_CACHE}/crls.der",
-                now,
-                "fetch the revocation lists from AMD's key distribution service",
-            ),
+            *snp_collateral(machine, now),
         ),
     )
+
+
+def snp_collateral(machine: Machine, now: datetime) -> tuple[Fact, Fact]:
+    """State what lies on the machine for who verifies its reports; they can fetch it themselves."""
+    lists = f"{AMD_CACHE}/crls.der"
+    advice = "fetch the revocation lists from AMD's key distribution service"
+    return vcek_cache(machine), crl_cache(machine, "AMD CRL cache file", lists, now, advice)
 
 
 def sev(machine: Machine) -> Backend:

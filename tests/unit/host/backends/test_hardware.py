@@ -25,7 +25,7 @@ from enarx.host.backend import open_backend
 from enarx.host.backends import _machine
 from enarx.host.backends._machine import HARDWARE, MachineBackend, memory_encryption, this_machine
 from enarx.host.backends.pef import PefBackend
-from enarx.host.backends.sev import Owner, SevBackend, SevKeep
+from enarx.host.backends.sev import Owner, SevBackend, SevKeep, pinning
 from enarx.host.backends.sev_es import SevEsBackend
 from enarx.host.backends.snp import SnpBackend, SnpLaunch
 from enarx.host.backends.tdx import TdxBackend, TdxLaunch
@@ -95,6 +95,21 @@ def test_a_backend_says_what_is_missing(backend: type[MachineBackend]) -> None:
     assert all(fact.advice for fact in support.facts if not fact.passed and not fact.detail)
     with pytest.raises(Malformed, match="takes no argument"):
         backend("something")
+
+
+def test_snp_needs_no_collateral_on_the_machine() -> None:
+    """A tenant asks AMD for it; `enarx platform info` tells of it."""
+    names = [fact.name for fact in SnpBackend("").support().facts]
+    assert "/dev/sev is readable by user" in names
+    assert not [name for name in names if "cache" in name]
+
+
+def test_a_sev_keep_must_fit_into_the_memory_that_may_be_locked() -> None:
+    small, none = 8 << 20, -1
+    assert not pinning(Machine(root=Path("/"), memlock=(small, small)), 1000).passed
+    for memlock, user in (((small, small), 0), ((none, none), 1000), ((528 << 20, none), 1000)):
+        assert pinning(Machine(root=Path("/"), memlock=memlock), user).passed
+    assert "A whole keep can be locked in memory" in [fact.name for fact in SevEsBackend("").support().facts]
 
 
 def test_a_qemu_that_is_too_old_is_refused_in_clear_words(
