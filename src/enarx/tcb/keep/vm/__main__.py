@@ -9,6 +9,7 @@ Nothing is read from the kernel's command line, and there is no console.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from typing import Final
@@ -16,10 +17,12 @@ from typing import Final
 from enarx.tcb.errors import EnarxError, Unavailable
 from enarx.tcb.keep.attested import AttestedKeep
 from enarx.tcb.keep.confinement import confined_child
-from enarx.tcb.keep.lockdown import Profile, isolate
+from enarx.tcb.keep.lockdown import Profile, close_all_but, isolate
 from enarx.tcb.keep.network import load
+from enarx.tcb.keep.platform import Tree
 from enarx.tcb.keep.runner import Runtime, prepare
 from enarx.tcb.keep.vm._door import Door
+from enarx.tcb.keep.vm._launch_secret import take_secret
 from enarx.tcb.keep.vm._machine import CONFIG, open_port, power_off, set_up
 from enarx.tcb.keep.vm._tree_server import DirectoryTree, serve_tree
 from enarx.tcb.sallyport.socket_channel import SocketChannel
@@ -71,21 +74,30 @@ def _keep(channel: socket.socket, platform: int, runtime: Runtime) -> None:
 
 
 def _hardware() -> int | None:
-    """Fork a process that answers from the kernel's own reports, where there is a TEE that gives some."""
-    try:
-        os.mkdir(f"{TSM}/report/probe")
-        os.rmdir(f"{TSM}/report/probe")
-    except OSError:
-        return None
+    """Fork a process that answers from what a TEE has left in this machine, where there is one."""
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
         try:
-            theirs.close()
-            serve_tree(ours.fileno(), DirectoryTree(TSM))
+            close_all_but(ours.fileno())
+            tree = _evidence()
+            if tree is not None:
+                ours.send(b"!")
+                serve_tree(ours.fileno(), tree)
         finally:
             os._exit(0)
     ours.close()
-    return theirs.detach()
+    return theirs.detach() if theirs.recv(1) else None
+
+
+def _evidence() -> Tree | None:
+    """Find the kernel's own reports, or else the secret of a launch."""
+    with contextlib.suppress(OSError):
+        os.mkdir(f"{TSM}/report/probe")
+        os.rmdir(f"{TSM}/report/probe")
+        return DirectoryTree(TSM)
+    with contextlib.suppress(OSError):
+        return take_secret()
+    return None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The files of the platform, for a keep that may open none: requests of ``PortTree`` answered from a directory.
+"""The files of the platform, for a keep that may open none: requests of ``PortTree`` answered from a tree.
 
 The keep asks over a socket; it runs a workload and counts as hostile here. So names are plain, links are not followed,
 and nothing outside the directory is reached.
@@ -11,6 +11,7 @@ import re
 from typing import Final
 
 from enarx.tcb.errors import Malformed
+from enarx.tcb.keep.platform import Tree
 from enarx.tcb.wire import FrameDecoder, Value, decode, encode, frame
 
 MAX_REQUEST_BYTES: Final = 4096
@@ -69,7 +70,7 @@ class DirectoryTree:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
 
 
-def serve_tree(port: int, tree: DirectoryTree) -> None:
+def serve_tree(port: int, tree: Tree) -> None:
     """Answer on the descriptor ``port`` until its other end is closed. Raises ``Malformed``."""
     decoder = FrameDecoder(max_bytes=MAX_REQUEST_BYTES)
     while data := os.read(port, 1 << 16):
@@ -80,7 +81,7 @@ def serve_tree(port: int, tree: DirectoryTree) -> None:
                 left = left[os.write(port, left) :]
 
 
-def _answer(tree: DirectoryTree, request: Value) -> list[Value]:
+def _answer(tree: Tree, request: Value) -> list[Value]:
     try:
         match request:
             case ["make", str(path), b""]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from enarx.tcb.errors import Malformed, Unavailable
-from enarx.tcb.keep.platform import PortTree, find_source
+from enarx.tcb.keep.platform import PortTree, Tree, find_source
 from enarx.tcb.keep.vm._tree_server import DirectoryTree, serve_tree
 from enarx.tcb.wire import decode
 
@@ -63,7 +63,7 @@ def root(tmp_path: Path) -> Path:
     return place
 
 
-def served(tree: DirectoryTree) -> Iterator[PortTree]:
+def served(tree: Tree) -> Iterator[PortTree]:
     ours, theirs = socket.socketpair()
     thread = threading.Thread(target=serve_tree, args=(theirs.fileno(), tree), daemon=True)
     thread.start()
