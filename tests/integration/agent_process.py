@@ -83,14 +83,14 @@ class Process:
 class Machine:
     """A platform in a directory, with the agents of its owner."""
 
-    def __init__(self, state: Path, image: Path, kind: str = "snp") -> None:
-        self.state, self.image, self.kind = state, image, kind
+    def __init__(self, state: Path, image: Path, kind: str = "snp", *options: str) -> None:
+        self.state, self.image, self.kind, self._options = state, image, kind, options
         self.platform = self._platform()
         self._agents: list[Process] = []
 
     def _platform(self) -> Process:
         options = ("--state", str(self.state), "--beside-real-hardware", "--json")
-        return Process("enarx-emulator", "start", self.kind, *options)
+        return Process("enarx-emulator", "start", self.kind, *options, *self._options)
 
     def restart(self) -> None:
         """Start the platform again after its end."""
@@ -119,9 +119,9 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machine(state: Path, image: Path, kind: str = "snp") -> Iterator[Machine]:
+def machine(state: Path, image: Path, kind: str = "snp", *options: str) -> Iterator[Machine]:
     """A machine that ends with the context."""
-    made = Machine(state, image, kind)
+    made = Machine(state, image, kind, *options)
     try:
         yield made
     finally:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.agent_process import BIN, TIMEOUT_S, Machine, Process, client, machine, until
+from tests.integration.agent_process import TIMEOUT_S, Machine, Process, client, machine, until
+from tests.integration.deploy_tenant import Tenant, readme_cells, root_of
 
 from enarx.attest import Tee
 from enarx.tenant.deployment import PRE_BOOT
@@ -26,36 +26,6 @@ from enarx.tenant.image import build_image
 ROOT = Path(__file__).resolve().parents[2]
 TEES = ("snp", "tdx", "sgx", "sev", "sev-es", "pef")
 Guest = Callable[[str], Path]
-
-
-class Tenant:
-    """Somebody with a home of their own, who uses one host."""
-
-    def __init__(self, home: Path, host: str, root: Path | None) -> None:
-        self.home, self.host, self.root = home, host, root
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        return {**os.environ, "XDG_DATA_HOME": str(self.home), "CANARY": "value of a variable"}
-
-    def command(self, *arguments: object, trusting: bool = True) -> list[str]:
-        trust = ["--trust-root", str(self.root)] if trusting and self.root else []
-        words = [str(it) for it in arguments]
-        at = words.index("--") if "--" in words else len(words)
-        return [str(BIN / "enarx"), *words[:at], *trust, *words[at:]]
-
-    def run(
-        self, *arguments: object, stdin: bytes = b"", trusting: bool = True
-    ) -> subprocess.CompletedProcess[bytes]:
-        command = self.command(*arguments, trusting=trusting)
-        return subprocess.run(
-            command, input=stdin, capture_output=True, env=self.environment, timeout=TIMEOUT_S, check=False
-        )
-
-    def deploy(
-        self, package: Path, *options: object, stdin: bytes = b"", trusting: bool = True
-    ) -> subprocess.CompletedProcess[bytes]:
-        return self.run("deploy", package, "--host", self.host, *options, stdin=stdin, trusting=trusting)
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +44,6 @@ def owned(tmp_path_factory: pytest.TempPathFactory, image: Path) -> Iterator[Mac
 @pytest.fixture(scope="module")
 def agent(owned: Machine) -> Process:
     return owned.agent()
-
-
-def root_of(state: Path, out: Path) -> Path:
-    subprocess.run(
-        [str(BIN / "enarx-emulator"), "root", "--state", str(state), "--out", str(out)],
-        check=True,
-        capture_output=True,
-        timeout=TIMEOUT_S,
-    )
-    return out
 
 
 @pytest.fixture
@@ -323,24 +283,14 @@ def test_a_workload_listens_only_where_the_owner_of_the_machine_allows(
     assert tenant.run("keep", "stop", name).returncode == 0
 
 
-def table(rows: Mapping[str, tuple[str, int, bytes]]) -> str:
-    """The table of the README."""
-    lines = [
-        "| `--tee` | the keep is attested | exit code | SHA-256 of the output |",
-        "| --- | --- | --- | --- |",
-    ]
-    for tee, (when, code, output) in rows.items():
-        lines.append(f"| `{tee}` | {when} | {code} | `{sha256(output).hexdigest()[:16]}…` |")
-    return "\n".join(lines)
-
-
 @pytest.mark.slow
 def test_the_same_workload_runs_on_every_tee_as_the_readme_shows(
     tmp_path: Path, image: Path, example: Callable[[str], Path]
 ) -> None:
     vote = example("sealed-vote")
     ballots = f"ballots={ROOT / 'examples/sealed-vote/ballots.txt'}"
-    rows: dict[str, tuple[str, int, bytes]] = {}
+    cells = readme_cells()
+    assert [line[0] for line in cells if line[3] != "—"] == list(TEES)
     with ExitStack() as stack:
         for tee in TEES:
             state = tmp_path / tee
@@ -349,6 +299,5 @@ def test_the_same_workload_runs_on_every_tee_as_the_readme_shows(
             done = tenant.deploy(vote, "--tee", tee, "--secret", ballots, "--", 5, "tea", "coffee", "cocoa")
             assert b"8 ballots counted" in done.stdout, done.stderr
             when = "before it boots" if Tee(tee) in PRE_BOOT else "when it runs"
-            rows[tee] = (when, done.returncode, done.stdout)
-    assert len({output for _, _, output in rows.values()}) == 1
-    assert table(rows) in (ROOT / "README.md").read_text(), f"the README must show\n{table(rows)}"
+            shown = (tee, when, str(done.returncode), f"{sha256(done.stdout).hexdigest()[:16]}…")
+            assert shown in [line[:4] for line in cells], shown

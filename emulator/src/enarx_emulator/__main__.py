@@ -57,6 +57,14 @@ def cli() -> None:
 @click.option(
     "--fault", "faults", multiple=True, metavar="NAME", help="Be wrong in this way; may be repeated."
 )
+@click.option(
+    "--vcpus",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processors of the virtual machines that it launches, which SEV-ES and SNP measure.",
+)
 @hardware_option
 @json_option
 def start(
@@ -67,6 +75,7 @@ def start(
     seed: str | None,
     vendor: Path | None,
     faults: tuple[str, ...],
+    vcpus: int,
     beside_real_hardware: bool,
     as_json: bool,
 ) -> None:
@@ -92,7 +101,7 @@ def start(
             seed=None if seed is None else _hex("--seed", seed),
             faults=frozenset(faults),
         )
-        process = Process(identity, state)
+        process = Process(identity, state, vcpus=vcpus)
         gc.freeze()
         gc.enable()
         document = {"kind": kind, "emulated": True, "socket": str(state / SOCKET), "faults": sorted(faults)}

@@ -43,9 +43,11 @@ class Started:
 class Loader:
     """The images of one platform."""
 
-    def __init__(self, directory: Path, *, pool: int = POOL) -> None:
+    def __init__(self, directory: Path, *, pool: int = POOL, vcpus: int = 1) -> None:
         self._home = directory / "images"
         self._pool = pool
+        self.vcpus = vcpus
+        """Processors of each virtual machine."""
         self._servers: dict[bytes, ForkServer] = {}
         self.machines: dict[bytes, VmImage] = {}
         """Images of VM keeps, by their manifests."""
@@ -74,7 +76,7 @@ class Loader:
         """
         if manifest in self.machines:
             image = self.machines[manifest]
-            return _boot(image, image.vmlinux if kind == "pef" else image.kernel)
+            return _boot(image, image.vmlinux if kind == "pef" else image.kernel, vcpus=self.vcpus)
         server = self._servers.get(manifest)
         if server is None:
             raise EmulatorError("the image is not loaded", hint="load it first")
@@ -126,7 +128,7 @@ class Loader:
             raise Unavailable(f"{self._home}: {(error.strerror or str(error)).lower()}") from None
 
 
-def _boot(image: VmImage, kernel: Path) -> Started:
+def _boot(image: VmImage, kernel: Path, *, vcpus: int) -> Started:
     """Start QEMU with the kernel that was measured, and with a port that no other guest has."""
     from enarx.host.vm import Boot, Guest, Protection, VmKeep  # QEMU's client costs others their start
 
@@ -135,7 +137,7 @@ def _boot(image: VmImage, kernel: Path) -> Started:
         keep = VmKeep(
             Protection.NONE,
             Boot(kernel=kernel, initrd=image.initrd),
-            Guest(cmdline=image.cmdline),
+            Guest(cmdline=image.cmdline, vcpus=vcpus),
             platform=theirs,
             announce=True,
         )

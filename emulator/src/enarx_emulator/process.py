@@ -138,7 +138,9 @@ class _Running:
 class Process:
     """Serves one machine at ``DIRECTORY/host.sock``."""
 
-    def __init__(self, identity: Identity, directory: Path) -> None:
+    def __init__(self, identity: Identity, directory: Path, *, vcpus: int = 1) -> None:
+        """``vcpus``: how many processors a virtual machine gets that a host launches."""
+        self._vcpus = vcpus
         self._identity = identity
         self._directory = directory
         self._selector = selectors.DefaultSelector()
@@ -291,7 +293,8 @@ class Process:
         from enarx_emulator.vm_launch import launch_arguments
 
         others = {name: value for name, value in arguments.items() if name != "image"}
-        return {**launch_arguments(self._identity.machine.kind, image), **others}
+        kind = self._identity.machine.kind
+        return {**launch_arguments(kind, image, vcpus=self._vcpus), **others}
 
     def _load(self, arguments: Arguments) -> Mapping[str, Value]:
         """Load a keep image, so that keeps of it start at once; give the manifest, which ``launch`` measures."""
@@ -300,7 +303,7 @@ class Process:
         if self._loader is None:
             from enarx_emulator.loader import Loader  # what it needs costs a platform without keeps its start
 
-            self._loader = Loader(self._directory)
+            self._loader = Loader(self._directory, vcpus=self._vcpus)
         return {"image": self._loader.load(Path(path))}
 
     def _keep(self, host: _Stream, arguments: Arguments) -> Mapping[str, Value]:

@@ -32,19 +32,21 @@ from enarx.tcb.wire import Value
 from enarx_emulator.errors import EmulatorError
 
 CPU: Final = "EPYC-v4"
-VCPUS: Final = 1
 PAGE_BYTES: Final = 4096
 
 
-def launch_arguments(kind: str, image: VmImage) -> Mapping[str, Value]:
-    """Give what ``launch`` of a machine of this kind takes for ``image``. Raises ``EmulatorError``, ``Malformed``."""
+def launch_arguments(kind: str, image: VmImage, *, vcpus: int = 1) -> Mapping[str, Value]:
+    """Give what ``launch`` of a machine of this kind takes for ``image``, started with ``vcpus`` processors.
+
+    Raises ``EmulatorError``, ``Malformed``.
+    """
     loader = _LOADERS.get(kind)
     if loader is None:
         raise EmulatorError(f"an emulated {kind} platform runs no VM keeps", hint="launch a process keep")
-    return loader(image)
+    return loader(image, vcpus)
 
 
-def _snp(image: VmImage) -> Mapping[str, Value]:
+def _snp(image: VmImage, vcpus: int) -> Mapping[str, Value]:
     firmware, hashes = _firmware(image), _hashes(image)
     pages: list[Value] = [[int(PageType.NORMAL), firmware.gpa, firmware.image]]
     for section in firmware.sections:
@@ -58,18 +60,20 @@ def _snp(image: VmImage) -> Mapping[str, Value]:
             case _:
                 kind, data = PageType.ZERO, bytes(section.size)
         pages.append([int(kind), section.gpa, data])
-    pages += [[int(PageType.VMSA), VMSA_GPA, page] for page in _vmsas(firmware, GuestFeatures.SNP_ACTIVE)]
+    pages += [
+        [int(PageType.VMSA), VMSA_GPA, page] for page in _vmsas(firmware, vcpus, GuestFeatures.SNP_ACTIVE)
+    ]
     return {"pages": pages}
 
 
-def _sev(image: VmImage) -> Mapping[str, Value]:
+def _sev(image: VmImage, vcpus: int) -> Mapping[str, Value]:
     firmware = _firmware(image)
     hashes: list[Value] = [firmware.kernel_hashes_gpa, _hashes(image).table()]
-    vmsas: list[Value] = [*_vmsas(firmware, 0)]
+    vmsas: list[Value] = [*_vmsas(firmware, vcpus, 0)]
     return {"parts": [[firmware.gpa, firmware.image], hashes], "vmsas": vmsas}
 
 
-def _tdx(image: VmImage) -> Mapping[str, Value]:
+def _tdx(image: VmImage, _vcpus: int) -> Mapping[str, Value]:
     """What TDVF's metadata lists; then RTMR1 and RTMR2, as the firmware and the kernel's EFI stub extend them."""
     if image.firmware is None:
         raise EmulatorError("the image has no firmware for TDX", hint="build it with firmware")
@@ -94,7 +98,7 @@ def _tdx(image: VmImage) -> Mapping[str, Value]:
     return {"sections": sections, "extensions": extensions}
 
 
-def _pef(image: VmImage) -> Mapping[str, Value]:
+def _pef(image: VmImage, _vcpus: int) -> Mapping[str, Value]:
     """The unpacked kernel, which is what is started there."""
     return {
         "image": _content(image.vmlinux),
@@ -116,9 +120,9 @@ def _hashes(image: VmImage) -> KernelHashes:
     return hash_kernel(_content(image.kernel), initrd=_content(image.initrd), cmdline=image.cmdline)
 
 
-def _vmsas(firmware: SevFirmware, features: int) -> tuple[bytes, ...]:
+def _vmsas(firmware: SevFirmware, vcpus: int, features: int) -> tuple[bytes, ...]:
     signature = CPU_SIGNATURES[CPU]
-    return vmsa_pages(firmware, Vmm.QEMU, vcpus=VCPUS, cpu_signature=signature, features=features)
+    return vmsa_pages(firmware, Vmm.QEMU, vcpus=vcpus, cpu_signature=signature, features=features)
 
 
 def _content(path: Path) -> bytes:
@@ -128,7 +132,7 @@ def _content(path: Path) -> bytes:
         raise EmulatorError(f"{path.name}: {(error.strerror or 'cannot be read').lower()}") from None
 
 
-_LOADERS: Final[Mapping[str, Callable[[VmImage], Mapping[str, Value]]]] = {
+_LOADERS: Final[Mapping[str, Callable[[VmImage, int], Mapping[str, Value]]]] = {
     "snp": _snp,
     "sev": _sev,
     "sev-es": _sev,

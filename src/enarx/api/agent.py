@@ -61,6 +61,14 @@ class Info(_Strict, frozen=True, kw_only=True):
     keeps: int
 
 
+class HostImage(_Strict, frozen=True, kw_only=True):
+    """What the machine launches: by it a tenant who finds another measurement can say what differs."""
+
+    manifest: str
+    cmdline: str = ""
+    """Of an image of VM keeps; empty for process keeps."""
+
+
 class NewKeep(_Strict, frozen=True, kw_only=True):
     """Ask for a keep. ``tenant`` is what a pre-boot TEE gets from its tenant."""
 

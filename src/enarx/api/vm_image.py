@@ -47,6 +47,11 @@ class VmImage:
     manifest: bytes
 
     @property
+    def directory(self) -> Path:
+        """Where its files lie."""
+        return self.kernel.parent
+
+    @property
     def digest(self) -> bytes:
         """SHA-256 of the manifest: the name of the image."""
         return sha256(self.manifest).digest()

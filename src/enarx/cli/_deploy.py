@@ -92,6 +92,7 @@ def deploy(ctx: click.Context, /, detach: bool, audit_path: Path | None, **optio
       enarx deploy package --host http://machine:7478 --tee snp --secret key=key.pem -- --verbose
       enarx deploy server --host https://machine:7478 --token-file token --detach
       enarx deploy hello.wasm --host http://localhost:7478 --trust-root emulated-root.pem
+      enarx deploy package --host http://machine:7478 --image enarx-vm --tee snp
 
     With --json every step is a document on standard error, the last tells the result. Exit code 119 says that
     the keep was not accepted; the others are in docs/reference/exit-codes.md.
@@ -129,6 +130,7 @@ def _plan(
     arguments: tuple[str, ...],
     url: str,
     tee: str,
+    image_path: Path | None,
     policy_path: Path | None,
     roots: tuple[Path, ...],
     collateral_paths: tuple[Path, ...],
@@ -142,14 +144,16 @@ def _plan(
     **others: Any,
 ) -> Deployment:
     """Put a deployment together; nothing is sent, and no secret read. Raises ``EnarxError``."""
-    from enarx.tenant.deployment import plan_deployment
+    from enarx.tenant.deployment import expected_image, plan_deployment
 
+    image = expected_image(image_path)
     sources = [_source(*one, environment=False) for one in secrets]
     sources += [_source(*one, environment=True) for one in environment_secrets]
     return plan_deployment(
         package,
         address_of(url, token_file, host_ca),
-        trust=trust_of(policy_path, roots),
+        trust=trust_of(policy_path, roots, image),
+        image=image,
         tee=tee,
         collateral=collateral_of(collateral_paths),
         secrets=tuple(sources),

@@ -69,7 +69,12 @@ def host() -> None:
     metavar="HOST:PORT",
     help="Where tenants connect; port 0 takes a free one.",
 )
-@click.option("--image", type=FILE, metavar="FILE", help="The keep image.  [default: that of this release]")
+@click.option(
+    "--image",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help="The keep image: a VM image's directory, or a file.  [default: this release's process keep]",
+)
 @click.option(
     "--accounts", type=FILE, metavar="FILE", help="Who may ask, as TOML.  [default: whoever can connect]"
 )
@@ -115,6 +120,7 @@ def serve(
       enarx host serve --backend emulated=machine
       enarx host serve --backend emulated=machine --listen 0.0.0.0:7478 --accounts accounts.toml \\
         --tls-cert cert.pem --tls-key key.pem
+      enarx host serve --backend snp --image enarx-vm
     """
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key belong together")

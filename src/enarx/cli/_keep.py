@@ -186,6 +186,7 @@ def _opened(
     name: str,
     *,
     url: str | None,
+    image_path: Path | None,
     policy_path: Path | None,
     roots: tuple[Path, ...],
     collateral_paths: tuple[Path, ...],
@@ -201,7 +202,9 @@ def _opened(
         yield Keep(
             credential=credential,
             host=address_of(url or credential.host, token_file, host_ca),
-            trust=trust_of(policy_path, roots),
+            trust=trust_of(
+                policy_path, roots, image_path or (Path(credential.image) if credential.image else None)
+            ),
             collateral=collateral_of(collateral_paths),
             observer=observer_of(output),
             audit=None if audit_path is None else stack.enter_context(AuditFile(audit_path)),

@@ -19,19 +19,28 @@ if TYPE_CHECKING:
     from enarx.attest import Collateral
     from enarx.tenant import HostAddress, Step, Trust
     from enarx.tenant.endorsement import CollateralFrom
+    from enarx.tenant.reference import KeepImage
     from enarx.tenant.steps import Observer
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
 FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+IMAGE: Final = click.Path(exists=True, path_type=Path)
 VENDOR: Final = "vendor"
 
 _TRUST: Final = (
+    click.option(
+        "--image",
+        "image_path",
+        type=IMAGE,
+        metavar="PATH",
+        help="Expect keeps from this image: a VM image's directory, or a file.  [default: this release's process keep]",
+    ),
     click.option(
         "--policy",
         "policy_path",
         type=FILE,
         metavar="FILE",
-        help="What to accept.  [default: exactly the keep image of this release, on hardware]",
+        help="What to accept.  [default: exactly the expected image, on hardware]",
     ),
     click.option(
         "--trust-root",
@@ -93,14 +102,14 @@ def address_of(url: str, token_file: Path | None, host_ca: Path | None) -> HostA
     return HostAddress.parse(url, token=token, certificates=host_ca)
 
 
-def trust_of(policy_path: Path | None, roots: Sequence[Path]) -> Trust:
+def trust_of(policy_path: Path | None, roots: Sequence[Path], image: KeepImage | Path | None) -> Trust:
     """Give what the tenant trusts. Raises ``EnarxError``."""
     from enarx.tenant import Trust
-    from enarx.tenant.deployment import release_image
+    from enarx.tenant.deployment import expected_image
 
     named = {path.name: read(path) for path in roots}
     if policy_path is None:
-        return Trust.release(release_image(), roots=named)
+        return Trust.release(expected_image(image), roots=named)
     try:
         text = read(policy_path).decode()
     except UnicodeDecodeError:

@@ -23,6 +23,8 @@ from enarx.tcb.errors import EnarxError, Malformed, ProtocolViolation, Unavailab
 T = TypeVar("T", bound=msgspec.Struct)
 
 MAX_ANSWER_BYTES: Final = 32 << 20
+LAUNCH_S: Final = 180.0
+"""How long a launch may take: a machine that boots, on a host that boots others."""
 """The collateral of a machine, in base64."""
 _KEEP_ID: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -139,6 +141,8 @@ class Call(Generic[T]):
     gives: type[T]
     status: HTTPStatus = HTTPStatus.OK
     body: bytes = field(default=b"", repr=False)
+    may_take_s: float = 0.0
+    """How long the answer may take, where that is longer than usual."""
 
     def read(self, status: int, media_type: str, body: bytes) -> T:
         """Understand an answer. Raises ``HostRefused`` and its kinds, ``HostMisbehaved``."""
@@ -188,6 +192,11 @@ def get_info() -> Call[api.Info]:
     return Call(method="GET", path="/v1/info", gives=api.Info)
 
 
+def get_image() -> Call[api.HostImage]:
+    """What the machine says that it launches."""
+    return Call(method="GET", path="/v1/image", gives=api.HostImage)
+
+
 def get_platform(tee: str) -> Call[api.Platform]:
     """What the vendor says of the machine."""
     if not re.fullmatch(r"[a-z0-9-]{1,32}", tee):
@@ -198,7 +207,14 @@ def get_platform(tee: str) -> Call[api.Platform]:
 def create_keep(tee: str, tenant: bytes) -> Call[api.KeepInfo]:
     """Launch a keep."""
     body = msgspec.json.encode(api.NewKeep(tee=tee, tenant=tenant))
-    return Call(method="POST", path="/v1/keeps", gives=api.KeepInfo, status=HTTPStatus.CREATED, body=body)
+    return Call(
+        method="POST",
+        path="/v1/keeps",
+        gives=api.KeepInfo,
+        status=HTTPStatus.CREATED,
+        body=body,
+        may_take_s=LAUNCH_S,
+    )
 
 
 def list_keeps() -> Call[api.KeepList]:
@@ -219,7 +235,8 @@ def stop_keep(name: str) -> Call[api.KeepInfo]:
 def give_secret(name: str, packet: bytes) -> Call[api.KeepInfo]:
     """Hand over the launch secret of a pre-boot TEE."""
     body = msgspec.json.encode(api.Secret(packet=packet))
-    return Call(method="POST", path=f"{keep_path(name)}/secret", gives=api.KeepInfo, body=body)
+    path = f"{keep_path(name)}/secret"
+    return Call(method="POST", path=path, gives=api.KeepInfo, body=body, may_take_s=LAUNCH_S)
 
 
 def _is_local(host: str) -> bool:

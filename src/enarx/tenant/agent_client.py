@@ -25,7 +25,7 @@ import httpx  # noqa: E402
 T = TypeVar("T", bound=msgspec.Struct)
 
 TIMEOUT_S: Final = 60.0
-"""For one call from beginning to end; a launch is part of one."""
+"""For one call from beginning to end."""
 CONNECT_TIMEOUT_S: Final = 10.0
 _ERRNO: Final = re.compile(r"^\[Errno -?\d+\] ")
 
@@ -40,9 +40,10 @@ class AgentClient:
 
     def ask(self, call: Call[T]) -> T:
         """Make one call. Raises ``HostUnreachable``, ``HostRefused``, ``HostMisbehaved``."""
-        answer = _Answer(self._timeout_s)
+        timeout_s = max(self._timeout_s, call.may_take_s)
+        answer = _Answer(timeout_s)
         try:
-            with self._client.stream(call.method, call.path, **_content(call)) as response:
+            with self._client.stream(call.method, call.path, **_content(call, timeout_s)) as response:
                 for part in response.iter_raw():
                     answer.add(part)
                 return call.read(response.status_code, response.headers.get("content-type", ""), answer.body)
@@ -52,6 +53,10 @@ class AgentClient:
     def info(self) -> api.Info:
         """Say what the machine offers."""
         return self.ask(agent_calls.get_info())
+
+    def image(self) -> api.HostImage:
+        """Give what the machine says that it launches."""
+        return self.ask(agent_calls.get_image())
 
     def platform(self, tee: str) -> api.Platform:
         """Give what the vendor says of the machine."""
@@ -100,9 +105,10 @@ class AsyncAgentClient:
 
     async def ask(self, call: Call[T]) -> T:
         """Make one call. Raises ``HostUnreachable``, ``HostRefused``, ``HostMisbehaved``."""
-        answer = _Answer(self._timeout_s)
+        timeout_s = max(self._timeout_s, call.may_take_s)
+        answer = _Answer(timeout_s)
         try:
-            async with self._client.stream(call.method, call.path, **_content(call)) as response:
+            async with self._client.stream(call.method, call.path, **_content(call, timeout_s)) as response:
                 async for part in response.aiter_raw():
                     answer.add(part)
                 return call.read(response.status_code, response.headers.get("content-type", ""), answer.body)
@@ -112,6 +118,10 @@ class AsyncAgentClient:
     async def info(self) -> api.Info:
         """Say what the machine offers."""
         return await self.ask(agent_calls.get_info())
+
+    async def image(self) -> api.HostImage:
+        """Give what the machine says that it launches."""
+        return await self.ask(agent_calls.get_image())
 
     async def platform(self, tee: str) -> api.Platform:
         """Give what the vendor says of the machine."""
@@ -189,14 +199,19 @@ def _settings(address: HostAddress, timeout_s: float) -> dict[str, Any]:
         "base_url": address.url,
         "headers": address.headers() | {"Accept-Encoding": "identity"},
         "verify": host_tls(address) if address.scheme == "https" else False,
-        "timeout": httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+        "timeout": _timeout(timeout_s),
         "follow_redirects": False,
         "trust_env": False,
     }
 
 
-def _content(call: Call[Any]) -> dict[str, Any]:
-    return {"content": call.body, "headers": {"Content-Type": "application/json"}} if call.body else {}
+def _content(call: Call[Any], timeout_s: float) -> dict[str, Any]:
+    body = {"content": call.body, "headers": {"Content-Type": "application/json"}} if call.body else {}
+    return {"timeout": _timeout(timeout_s), **body}
+
+
+def _timeout(timeout_s: float) -> httpx.Timeout:
+    return httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
 
 
 def _failure(address: HostAddress, error: Exception) -> HostUnreachable | HostMisbehaved:

@@ -21,6 +21,7 @@ from enarx.tenant.deployment import Deployment, Result, plan_deployment
 from enarx.tenant.endorsement import CollateralChoice, CollateralFrom
 from enarx.tenant.keep import Keep
 from enarx.tenant.package import Package
+from enarx.tenant.reference import KeepImage
 from enarx.tenant.secret_source import SecretSource
 from enarx.tenant.steps import Step
 from enarx.tenant.streams import Input, Interrupt
@@ -38,6 +39,7 @@ async def deploy(
     host: HostAddress | str,
     *,
     trust: Trust | None = None,
+    image: KeepImage | Path | None = None,
     secrets: Iterable[Secret | SecretSource] = (),
     arguments: Iterable[str] = (),
     environment: Mapping[str, str] | None = None,
@@ -60,6 +62,7 @@ async def deploy(
             package,
             host,
             trust=trust,
+            image=image,
             secrets=tuple(secrets),
             arguments=tuple(arguments),
             environment=tuple((environment or {}).items()),

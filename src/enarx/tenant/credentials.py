@@ -47,6 +47,8 @@ class Credential:
     """The tenant's Ed25519 key, 32 bytes, made for this keep."""
     launch: bytes = field(default=b"", repr=False)
     """Of pre-boot TEEs: the launch session with its secret, and what the launch showed."""
+    image: str = ""
+    """Directory of the VM image that was expected; empty for the process keep of a release."""
     record: str = ""
     """Directory of the audit record that gets the launch session when this credential is removed."""
 
@@ -68,6 +70,7 @@ class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     created: str
     key: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     launch: bytes = b""
+    image: Annotated[str, msgspec.Meta(max_length=4096)] = ""
     record: Annotated[str, msgspec.Meta(max_length=4096)] = ""
 
 

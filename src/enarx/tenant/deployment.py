@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from enarx.api import agent as api
 from enarx.api.keep_image import Image
-from enarx.attest import Collateral, Tee
+from enarx.api.vm_image import VmImage
+from enarx.attest import Claims, Collateral, Tee
 from enarx.tcb.binding import NONCE_BYTES
 from enarx.tcb.errors import EnarxError, ProtocolViolation, Unavailable
 from enarx.tcb.session import AuditLog, AuditRecord, Life, Move, Stream, TenantSession
@@ -35,11 +36,13 @@ from enarx.tenant.audit import AuditFile
 from enarx.tenant.channel import Channel
 from enarx.tenant.conversation import Conversation
 from enarx.tenant.credentials import Credential, Credentials
+from enarx.tenant.difference import name_difference
 from enarx.tenant.endorsement import CollateralChoice, CollateralFrom, collateral_for, read_platform
 from enarx.tenant.image import installed_image
 from enarx.tenant.judge import Judge, Verdict
 from enarx.tenant.launch import Prepared, prepare
 from enarx.tenant.package import Package, read_package
+from enarx.tenant.reference import KeepImage, read_keep_image, reference_values
 from enarx.tenant.secret_source import SecretSource, check_names, read_secrets
 from enarx.tenant.steps import Observer, Step, What, Who, nobody
 from enarx.tenant.streams import Input, Interrupt, Output, captured, sink_of, source_of
@@ -72,7 +75,7 @@ class Deployment:
     package: Package
     host: HostAddress
     trust: Trust
-    image: Image
+    image: KeepImage
     secrets: tuple[Secret | SecretSource, ...] = field(default=(), repr=False)
     arguments: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -201,6 +204,7 @@ class _Undertaking:
         """Give the way back to this keep."""
         binding = self.judge.verdicts[-1].binding
         kept = None if self._prepared is None else self._prepared.kept
+        image = self._plan.image
         return Credential(
             host=self._plan.host.url,
             keep=self.keep.id,
@@ -211,6 +215,7 @@ class _Undertaking:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             key=self._key.private_bytes_raw(),
             launch=b"" if kept is None else kept.pack(),
+            image=str(image.directory.absolute()) if isinstance(image, VmImage) else "",
             record="" if self._plan.audit is None else str(self._plan.audit.directory.absolute()),
         )
 
@@ -241,11 +246,16 @@ class _Undertaking:
             anchors=plan.trust.anchors,
             policy=plan.trust.policy,
             now=datetime.now(UTC),
+            told=self._host_image,
         )
         self._prepared = prepared
         choice = plan.collateral
         if choice is CollateralFrom.VENDOR and tee in PRE_BOOT:
             choice = CollateralFrom.HOST  # no service has the platform's own keys
+        if isinstance(plan.image, VmImage):
+            self.tell(
+                Who.TENANT, What.ASKED, f"asked for a virtual machine on {tee.value}, which has to boot"
+            )
         kept = self._kept = self._agent.create(tee.value, prepared.tenant)
         facts = {"keep": kept.id, "tee": printable(kept.tee), "backend": printable(kept.backend)}
         facts["emulated"] = "yes" if kept.emulated else "no"
@@ -263,6 +273,7 @@ class _Undertaking:
             whole=prepared.evidence,
             launch=lambda: prepared.session,
             keeper=plan.audit,
+            difference=self._difference,
         )
         packet = prepared.answer(kept.launch)
         if packet:
@@ -295,6 +306,20 @@ class _Undertaking:
         self.tell(Who.HOST, What.ENDORSED, f"sent {count} items of collateral, which are verified later")
         return found
 
+    def _difference(self, claims: Claims) -> str:
+        """Name what is different about a keep whose evidence is genuine and was refused."""
+        found = {**claims.measurements, "measurement": claims.measurement}
+        expected = reference_values(self._plan.image, claims.tee)
+        if all(found.get(name) == value for name, value in expected.items()):
+            return ""
+        return name_difference(self._plan.image, claims.tee, found, self._host_image())
+
+    def _host_image(self) -> api.HostImage | None:
+        """Ask the host what it launches; an older one does not say."""
+        with contextlib.suppress(EnarxError):
+            return self._agent.image()
+        return None
+
     def _connect(self) -> Conversation:
         """Connect to whatever is behind the host's door; its evidence comes next."""
         channel = Channel(open_channel(self._plan.host, self.keep.id))
@@ -324,6 +349,7 @@ def deploy(
     host: HostAddress | str,
     *,
     trust: Trust | None = None,
+    image: KeepImage | Path | None = None,
     secrets: Iterable[Secret | SecretSource] = (),
     arguments: Iterable[str] = (),
     environment: Mapping[str, str] | None = None,
@@ -340,13 +366,14 @@ def deploy(
 ) -> Result:
     """Deploy ``package`` on ``host`` and give the result when the workload has ended. Raises ``EnarxError``.
 
-    Without ``trust``: exactly the keep image of this release, and the vendors' roots. Output without a destination is
-    in the result.
+    Without ``image``: the process keep of this release. Without ``trust``: exactly that image, and the vendors' roots.
+    Output without a destination is in the result.
     """
     plan = plan_deployment(
         package,
         host,
         trust=trust,
+        image=image,
         secrets=tuple(secrets),
         arguments=tuple(arguments),
         environment=tuple((environment or {}).items()),
@@ -367,6 +394,7 @@ def start(
     *,
     credentials: Credentials | None = None,
     trust: Trust | None = None,
+    image: KeepImage | Path | None = None,
     secrets: Iterable[Secret | SecretSource] = (),
     arguments: Iterable[str] = (),
     environment: Mapping[str, str] | None = None,
@@ -383,6 +411,7 @@ def start(
         package,
         host,
         trust=trust,
+        image=image,
         secrets=tuple(secrets),
         arguments=tuple(arguments),
         environment=tuple((environment or {}).items()),
@@ -398,10 +427,15 @@ def start(
 
 
 def plan_deployment(
-    package: Package | str | Path, host: HostAddress | str, *, trust: Trust | None = None, **options: Any
+    package: Package | str | Path,
+    host: HostAddress | str,
+    *,
+    trust: Trust | None = None,
+    image: KeepImage | Path | None = None,
+    **options: Any,
 ) -> Deployment:
-    """Make a plan: read the package, find the image of this release. ``options`` are the fields of ``Deployment``."""
-    image = release_image()
+    """Make a plan: read the package, find the image. ``options`` are the other fields of ``Deployment``."""
+    image = expected_image(image)
     return Deployment(
         package=package
         if isinstance(package, Package)
@@ -411,6 +445,16 @@ def plan_deployment(
         image=image,
         **options,
     )
+
+
+def expected_image(image: KeepImage | Path | None) -> KeepImage:
+    """Give the image that a tenant expects: described, named by its path, or that of this release for process keeps.
+
+    Raises ``Malformed``, ``Unavailable``.
+    """
+    if image is None:
+        return release_image()
+    return read_keep_image(image) if isinstance(image, Path) else image
 
 
 @functools.cache

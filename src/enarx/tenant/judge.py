@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from enarx.attest import Claims, Collateral, EvidenceRejected
+from enarx.attest import AuthenticityOnly, Claims, Collateral, EvidenceRejected, PolicyDenied
 from enarx.attest.launch import PreBoot
 from enarx.tcb.binding import Binding, Stage
 from enarx.tcb.errors import EnarxError
@@ -69,6 +69,8 @@ class Judge:
     """Puts together what a keep shows and what its launch showed (pre-boot TEEs)."""
     launch: Callable[[], PreBoot | None] = lambda: None
     keeper: Keeper | None = None
+    difference: Callable[[Claims], str] = lambda claims: ""
+    """Names what is different of a keep whose evidence is genuine and was refused; advice, which decides nothing."""
     verdicts: list[Verdict] = field(default_factory=list)
 
     def judge(self, binding: Binding, shown: bytes) -> Verdict:
@@ -81,6 +83,11 @@ class Judge:
             result = self.trust.judge(evidence, collateral, binding, now=now, launch=launch)
             self._compare(result)
         except EnarxError as error:
+            if isinstance(error, PolicyDenied):
+                genuine = self.trust.judge(
+                    evidence, collateral, binding, now=now, launch=launch, policy=AuthenticityOnly()
+                )
+                error.hint = self.difference(genuine) or error.hint
             result = error if result is None else result
             facts = {"stage": binding.stage.value, "reason": str(error), "advice": error.hint}
             if isinstance(error, EvidenceRejected):

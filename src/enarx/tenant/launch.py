@@ -6,8 +6,10 @@ that secret the keep answers the challenges of sessions (docs/spec/session.md, 4
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Final, Protocol
 from uuid import UUID
@@ -15,10 +17,12 @@ from uuid import UUID
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
-from enarx.api.keep_image import Image
+from enarx.api.agent import HostImage
 from enarx.attest import (
     AuthenticityOnly,
+    Claims,
     Collateral,
+    EvidenceRejected,
     Kind,
     Policy,
     Tee,
@@ -30,6 +34,7 @@ from enarx.attest.launch import PreBoot
 from enarx.attest.launch_proof import SECRET_BYTES
 from enarx.attest.pef import SealedLaunch, find_machine
 from enarx.attest.sev import (
+    MAX_DIGESTS,
     STRICT,
     GuestPolicy,
     LaunchSession,
@@ -48,8 +53,9 @@ from enarx.attest.sev import VERIFIER as SEV
 from enarx.tcb.errors import Malformed, ProtocolViolation
 from enarx.tcb.session import LAUNCH_GUID
 from enarx.tcb.wire import decode, encode
-from enarx.tenant.image import pef_digests, reference_measurement
+from enarx.tenant.difference import name_difference, other_launches
 from enarx.tenant.kept_launch import KeptLaunch
+from enarx.tenant.reference import KeepImage, reference_values, sealed_digests
 
 MAX_LAUNCH_BYTES: Final = 4096
 Random = Callable[[int], bytes]
@@ -85,21 +91,25 @@ class Prepared(Protocol):
 def prepare(
     tee: Tee,
     platform: Collateral,
-    image: Image,
+    image: KeepImage,
     *,
     anchors: TrustAnchors,
     policy: Policy | AuthenticityOnly,
     now: datetime,
     random: Random = os.urandom,
+    told: Callable[[], HostImage | None] = lambda: None,
 ) -> Prepared:
     """Prepare a launch of ``image`` on a platform, known by what its host says of it and verified here.
 
-    ``policy`` judges a launch of SEV before it gets its secret. Raises ``EvidenceRejected``, ``CollateralMissing`` when
+    ``policy`` judges a launch of SEV before it gets its secret; ``told`` gives what the host says that it launches, to
+    name what is different about one that is refused. Raises ``EvidenceRejected``, ``CollateralMissing`` when
     the host sent no keys of the platform, ``Malformed``.
     """
     match tee:
         case Tee.SEV | Tee.SEV_ES:
-            return _Sev(tee, platform, image, anchors=anchors, policy=policy, now=now, random=random)
+            return _Sev(
+                tee, platform, image, anchors=anchors, policy=policy, now=now, random=random, told=told
+            )
         case Tee.PEF:
             return _Pef(platform, image, anchors=anchors, random=random)
         case _:
@@ -125,7 +135,9 @@ class _PostBoot:
 class _Pef:
     """A secret sealed for one machine and one image; the machine's ultravisor does the rest."""
 
-    def __init__(self, platform: Collateral, image: Image, *, anchors: TrustAnchors, random: Random) -> None:
+    def __init__(
+        self, platform: Collateral, image: KeepImage, *, anchors: TrustAnchors, random: Random
+    ) -> None:
         keys = list(platform.of(Kind.PUBLIC_KEY))
         ledger = Ledger()
         if not keys:
@@ -141,7 +153,7 @@ class _Pef:
             advice="IBM publishes no root: name the machine's public key as one (--root)",
         )
         pem = load_der_public_key(trusted[0]).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        blob, self.session = SealedLaunch.seal(pef_digests(image.manifest), machine=pem, random=random)
+        blob, self.session = SealedLaunch.seal(sealed_digests(image), machine=pem, random=random)
         self.kept = KeptLaunch(session=self.session)
         self.tenant = encode({"esm_blob": blob})
 
@@ -161,17 +173,19 @@ class _Sev:
         self,
         tee: Tee,
         platform: Collateral,
-        image: Image,
+        image: KeepImage,
         *,
         anchors: TrustAnchors,
         policy: Policy | AuthenticityOnly,
         now: datetime,
         random: Random,
+        told: Callable[[], HostImage | None],
     ) -> None:
         ledger = Ledger()
         self._certificates, chain = exported(platform, ledger)
         pdh = verify_chain(chain, anchors=anchors, ledger=ledger).pdh
         self._collateral, self._now, self._random = platform, now, random
+        self._tee, self._image, self._told, self._anchors = tee, image, told, anchors
         self._verifier = Verifier(tees=(SEV,), anchors=anchors, policy=policy)
         self._policy = pack_policy(STRICT | GuestPolicy.ES if tee is Tee.SEV_ES else STRICT)
         self._keys = SessionKeys(tek=random(16), tik=random(16))
@@ -179,7 +193,7 @@ class _Sev:
         session = prepare_session(
             pdh, owner=owner, keys=self._keys, policy=self._policy, nonce=random(16), iv=random(16)
         )
-        digests = (reference_measurement(image, tee),)
+        digests = (reference_values(image, tee)["measurement"],)
         self.session = LaunchSession.prepared(pdh, tik=self._keys.tik, session=session, digests=digests)
         self.tenant = encode(
             {
@@ -195,13 +209,12 @@ class _Sev:
         if self.kept is not None:
             raise ProtocolViolation("this launch has been answered", hint="prepare another one")
         document = self._evidence(launch)
-        claims = self._verifier.verify(
-            document,
-            collateral=self._collateral,
-            binding=self.session.binding,
-            now=self._now,
-            launch=self.session,
-        )
+        try:
+            claims = self._verified(self._verifier, document, self.session)
+        except EvidenceRejected as error:
+            if error.check.name == "sev.measure":
+                error.hint = self._difference(document) or error.hint
+            raise
         assert isinstance(claims.detail, SevDetail)  # noqa: S101 -- what the verifier of SEV makes
         secret = self._random(SECRET_BYTES)
         table = build_secret_table({UUID(LAUNCH_GUID): secret})
@@ -215,6 +228,23 @@ class _Sev:
         if self.kept is None:
             raise ProtocolViolation("a keep answers whose launch was not accepted")
         return self.kept.evidence(shown)
+
+    def _verified(self, verifier: Verifier, document: bytes, session: LaunchSession) -> Claims:
+        return verifier.verify(
+            document, collateral=self._collateral, binding=session.binding, now=self._now, launch=session
+        )
+
+    def _difference(self, document: bytes) -> str:
+        """Find the launch that this measurement is of, which only its owner can: it is a MAC."""
+        told = self._told()
+        others = {it.values["measurement"]: it for it in other_launches(self._image, self._tee, told)}
+        found: dict[str, bytes] = {}
+        if others:
+            verifier = Verifier(tees=(SEV,), anchors=self._anchors, policy=AuthenticityOnly())
+            session = replace(self.session, digests=tuple(others)[:MAX_DIGESTS])
+            with contextlib.suppress(EvidenceRejected):
+                found["measurement"] = self._verified(verifier, document, session).measurement
+        return name_difference(self._image, self._tee, found, told)
 
     def _evidence(self, launch: bytes) -> bytes:
         match decode(launch, max_bytes=MAX_LAUNCH_BYTES):

@@ -21,6 +21,8 @@ class Who(StrEnum):
 class What(StrEnum):
     """The kinds of steps, in the order in which they come."""
 
+    ASKED = "asked"
+    """A keep was asked for that takes a while to launch."""
     CREATED = "created"
     """The host says that it launched a keep."""
     ENDORSED = "endorsed"

@@ -8,8 +8,8 @@ from datetime import datetime
 from hashlib import sha256
 
 from enarx import __version__
-from enarx.api.keep_image import Image
 from enarx.attest import (
+    AuthenticityOnly,
     Cache,
     Claims,
     Collateral,
@@ -21,17 +21,19 @@ from enarx.attest import (
 from enarx.attest.claims import Tee
 from enarx.attest.launch import PreBoot
 from enarx.tcb.binding import Binding
-from enarx.tenant.image import MEASURED, reference_measurement
+from enarx.tenant.reference import KeepImage, attested_tees, reference_values
 
 
-def default_policy(image: Image, *, other_roots: bool, tees: Iterable[Tee] = MEASURED) -> str:
-    """Write the policy that accepts exactly ``image`` and nothing else, as TOML.
+def default_policy(image: KeepImage, *, other_roots: bool, tees: Iterable[Tee] | None = None) -> str:
+    """Write the policy that accepts exactly ``image`` on ``tees`` and nothing else, as TOML.
 
-    ``other_roots`` says that the tenant named roots that are no vendor's; without that such roots are refused.
+    ``other_roots`` says that the tenant named roots that are no vendor's; without that such roots are refused. Raises
+    ``Unavailable`` when the image's files cannot be read.
     """
     lines = ["version = 1", f'name = "enarx {__version__}: exactly the keep image of this release"']
-    for tee in tees:
-        lines += ["", f"[{tee.value}]", f'measurement = ["{reference_measurement(image, tee).hex()}"]']
+    for tee in attested_tees(image) if tees is None else tees:
+        values = reference_values(image, tee).items()
+        lines += ["", f"[{tee.value}]", *(f'{name} = ["{value.hex()}"]' for name, value in values)]
         if other_roots:
             lines.append('vendor_root = "any"  # roots that the tenant named are trusted, too')
     return "\n".join(lines) + "\n"
@@ -60,9 +62,11 @@ class Trust:
         object.__setattr__(self, "cache", Cache())
 
     @classmethod
-    def release(cls, image: Image, *, roots: Mapping[str, bytes] | None = None) -> Trust:
-        """Trust what this release's default policy accepts."""
-        sections = [tee for tee in MEASURED if any(tee in it.rules for it in registry.BUILTIN.values())]
+    def release(cls, image: KeepImage, *, roots: Mapping[str, bytes] | None = None) -> Trust:
+        """Trust what this release's default policy accepts. Raises ``Unavailable``."""
+        sections = [
+            tee for tee in attested_tees(image) if any(tee in it.rules for it in registry.BUILTIN.values())
+        ]
         text = default_policy(image, other_roots=bool(roots), tees=sections)
         return cls(policy_text=text, roots=roots or {})
 
@@ -74,15 +78,17 @@ class Trust:
         *,
         now: datetime,
         launch: PreBoot | None = None,
+        policy: AuthenticityOnly | None = None,
     ) -> Claims:
         """Verify and appraise; ``launch`` is that of a TEE that attests before boot.
 
-        Raises the errors of ``Verifier.verify``: nothing else ever accepts.
+        With ``policy`` nothing is appraised: to see what refused evidence says. Raises the errors of
+        ``Verifier.verify``: nothing else ever accepts.
         """
         verifier = Verifier(
             tees=registry.select(self.tees or registry.BUILTIN),
             anchors=self.anchors,
-            policy=self.policy,
+            policy=self.policy if policy is None else policy,
             cache=self.cache,
         )
         return verifier.verify(

@@ -12,7 +12,7 @@ from enarx.attest.sev._certs import AmdCertificate, SevCertificate, parse_amd_ce
 from enarx.attest.sev._chain import Platform, PlatformChain, parse_chain, verify_chain
 from enarx.attest.sev._encode import owner_certificate
 from enarx.attest.sev._evidence import MEDIA_TYPE, LaunchEvidence, pack_evidence, parse_evidence
-from enarx.attest.sev._launch import LaunchSession, parse_session, write_session
+from enarx.attest.sev._launch import MAX_DIGESTS, LaunchSession, parse_session, write_session
 from enarx.attest.sev._platform import exported
 from enarx.attest.sev._policy import SevPolicyRules, SevRules
 from enarx.attest.sev._proven import looks_like_launch, pack_proven, parse_launch
@@ -34,6 +34,7 @@ from enarx.attest.sev._tee import VERIFIER
 from enarx.attest.sev._verify import SevDetail
 
 __all__ = [
+    "MAX_DIGESTS",
     "MEDIA_TYPE",
     "STRICT",
     "VERIFIER",

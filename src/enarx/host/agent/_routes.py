@@ -17,6 +17,8 @@ import msgspec
 
 from enarx import __version__
 from enarx.api import agent as api
+from enarx.api.keep_image import Image
+from enarx.api.vm_image import VmImage
 from enarx.host.agent._http import Request, Response, Upgrade, problem
 from enarx.host.agent._keeps import Keeps, NotFound, NotReady
 from enarx.host.agent._metrics import metrics
@@ -65,7 +67,7 @@ class Route:
 class Routes:
     """Finds the handler of a request; handlers that may block run in threads."""
 
-    def __init__(self, keeps: Keeps, accounts: Accounts, *, image: str) -> None:
+    def __init__(self, keeps: Keeps, accounts: Accounts, *, image: Image | VmImage) -> None:
         self.keeps = keeps
         self.image = image
         self._accounts = accounts
@@ -154,11 +156,17 @@ def _read(request: Request, kind: type[Any]) -> Any:
 def _info(routes: Routes, account: Account, names: Mapping[str, str], request: Request) -> api.Info:
     return api.Info(
         version=__version__,
-        image=routes.image,
+        image=routes.image.digest.hex(),
         backends=[routes.backend(backend) for backend in routes.keeps.backends],
         max_keeps=routes.keeps.max_keeps,
         keeps=routes.keeps.alive,
     )
+
+
+def _image(routes: Routes, account: Account, names: Mapping[str, str], request: Request) -> api.HostImage:
+    image = routes.image
+    cmdline = image.cmdline if isinstance(image, VmImage) else ""
+    return api.HostImage(manifest=image.manifest.decode("utf-8", "replace"), cmdline=cmdline)
 
 
 def _platform(routes: Routes, account: Account, names: Mapping[str, str], request: Request) -> api.Platform:
@@ -233,6 +241,13 @@ ROUTES: Final = (
         handler=_info,
         gives=api.Info,
         blocking=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/image",
+        summary="What this machine says that it launches",
+        handler=_image,
+        gives=api.HostImage,
     ),
     Route(
         method="GET",

@@ -73,7 +73,7 @@ class Agent:
         )
         self.image = image
         self.backends = tuple(backends)
-        self._routes = Routes(self._keeps, settings.accounts, image=image.digest.hex())
+        self._routes = Routes(self._keeps, settings.accounts, image=image)
         self._shell = Shell(self._routes, tls=_tls(settings))
 
     async def serve(self, listening: Callable[[str], None] = lambda url: None) -> None:

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.host.agent.played_backend import PlayedBackend
 
 from enarx.api.agent import PROTOCOL
+from enarx.api.keep_image import Image
 from enarx.host.agent import Account, Accounts
 from enarx.host.agent._http import Request, Response, Upgrade
 from enarx.host.agent._keeps import Keeps
@@ -27,6 +28,7 @@ from enarx.host.agent._routes import ROUTES, Route, Routes
 from enarx.host.sallyport import Permissions
 from enarx.tcb.errors import Unavailable
 
+IMAGE = Image(manifest=b"0" * 64 + b"  file\n", size=1)
 TOKEN = "token of anna"
 UPGRADE = {"connection": "upgrade", "upgrade": PROTOCOL}
 JSON = {"content-type": "application/json"}
@@ -47,7 +49,7 @@ class Agent:
         self.keeps = Keeps(
             self.backends, Path("image"), accounts=known, permissions=permissions, max_keeps=1000
         )
-        self.routes = Routes(self.keeps, known, image="00" * 32)
+        self.routes = Routes(self.keeps, known, image=IMAGE)
 
     def ask(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
@@ -138,7 +140,7 @@ def test_a_keep_is_made_listed_looked_at_and_ended(agent: Agent) -> None:
 
 def test_the_machine_describes_itself(agent: Agent) -> None:
     status, info = agent.answer("GET", "/v1/info", b"", mine())
-    assert (status, info["image"], info["max_keeps"], info["keeps"]) == (200, "00" * 32, 1000, 0)
+    assert (status, info["image"], info["max_keeps"], info["keeps"]) == (200, IMAGE.digest.hex(), 1000, 0)
     assert info["backends"][0]["facts"][0]["detail"] == "a test"
     status, platform = agent.answer("GET", "/v1/platforms/snp", b"", mine())
     assert (status, platform["certificates"], platform["documents"]) == (

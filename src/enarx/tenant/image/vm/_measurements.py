@@ -27,6 +27,7 @@ from enarx.attest.measure import (
     rtmr2,
     sev_es_launch_digest,
     sev_launch_digest,
+    snp_firmware_digest,
     snp_launch_digest,
 )
 from enarx.attest.pef import Digests
@@ -61,20 +62,10 @@ class Measurements:
         Raises ``Unmeasurable`` when the image has no firmware for this kind, ``KeyError`` for other kinds.
         """
         match tee:
-            case Tee.SEV:
-                return {"launch_digest": sev_launch_digest(self._sev_firmware, kernel=self._hashes)}
-            case Tee.SEV_ES:
-                signature = _signature(machine)
-                digest = sev_es_launch_digest(
-                    self._sev_firmware, vcpus=machine.vcpus, cpu_signature=signature, kernel=self._hashes
-                )
-                return {"launch_digest": digest}
+            case Tee.SEV | Tee.SEV_ES:
+                return {"launch_digest": self.launch_digest(tee, machine)}
             case Tee.SNP:
-                signature = _signature(machine)
-                digest = snp_launch_digest(
-                    self._sev_firmware, vcpus=machine.vcpus, cpu_signature=signature, kernel=self._hashes
-                )
-                return {"measurement": digest}
+                return {"measurement": self.launch_digest(tee, machine)}
             case Tee.TDX:
                 return self._tdx(machine)
             case Tee.PEF:
@@ -88,6 +79,27 @@ class Measurements:
                 )
                 return {f"pcr{index}": pcrs[index] for index in PCRS}
         raise KeyError(tee)
+
+    def launch_digest(self, tee: Tee, machine: Machine, hashes: KernelHashes | None = None) -> bytes:
+        """Give what SEV, SEV-ES or SEV-SNP measures; with ``hashes``, of other files behind the same firmware.
+
+        Raises ``Unmeasurable``.
+        """
+        hashes = hashes or self._hashes
+        if tee is Tee.SEV:
+            return sev_launch_digest(self._sev_firmware, kernel=hashes)
+        signature = _signature(machine)
+        if tee is Tee.SEV_ES:
+            return sev_es_launch_digest(
+                self._sev_firmware, vcpus=machine.vcpus, cpu_signature=signature, kernel=hashes
+            )
+        return snp_launch_digest(
+            self._sev_firmware,
+            vcpus=machine.vcpus,
+            cpu_signature=signature,
+            kernel=hashes,
+            firmware_digest=self._snp_firmware_digest,
+        )
 
     def pef_digests(self) -> Digests:
         """Give what is sealed for a PEF machine."""
@@ -123,6 +135,10 @@ class Measurements:
         if self._image.sev_firmware is None:
             raise _without_firmware()
         return parse_sev_firmware(_read(self._image.sev_firmware))
+
+    @cached_property
+    def _snp_firmware_digest(self) -> bytes:
+        return snp_firmware_digest(self._sev_firmware)
 
 
 def _signature(machine: Machine) -> int:
