@@ -36,6 +36,11 @@ class Tee(Enum):
     AZURE_SNP = "azure-snp"
     AZURE_TDX = "azure-tdx"
 
+    @property
+    def protects_memory(self) -> bool:
+        """Whether this is evidence of a TEE. What proves no more than what was started ranks below: a TPM."""
+        return self is not Tee.TPM
+
 
 class Revocation(Enum):
     """What is known about revocation of the certificates that were used; the worst of all of them."""
@@ -71,6 +76,10 @@ class Verified:
     report_data: ReportData
     debug: bool
     """The operator could look inside: any bit that permits it."""
+    memory_protected: bool
+    """Hardware keeps who runs the machine out of memory, by encryption or isolation, unless ``debug``. False where
+    evidence proves what was started and nothing else.
+    """
     tcb: Mapping[str, int]
     """Security versions of the platform by component; what policies give minima for."""
     tcb_status: str | None

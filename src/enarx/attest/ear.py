@@ -125,7 +125,7 @@ def ear_of(claims: Claims, *, now: datetime) -> Ear:
         "configuration": 96 if claims.debug else 2 if appraised and claims.bound else 36,
         "executables": 3 if appraised and _measurement_was_judged(claims.checks) else 33,
         "hardware": hardware,
-        "runtime-opaque": 96 if claims.debug else 2,
+        "runtime-opaque": 96 if claims.debug else 2 if claims.memory_protected else 32,
     }
     appraisal = Appraisal(
         name=claims.tee.value,

@@ -18,6 +18,7 @@ def claims_document(claims: Claims) -> dict[str, object]:
         "measurements": {name: value.hex() for name, value in claims.measurements.items()},
         "report_data": claims.report_data.hex(),
         "debug": claims.debug,
+        "memory_protected": claims.memory_protected,
         "tcb": dict(claims.tcb),
         "tcb_status": claims.tcb_status,
         "signer": claims.signer.hex() if claims.signer is not None else None,

@@ -73,6 +73,9 @@ def verify(evidence: AzureEvidence, context: Context) -> Verified:
     (ak,) = TrustAnchors.none().adding(runtime.ak, name=f"virtual TPM under {hardware.root.name}").anchors
     ak = dataclasses.replace(ak, is_vendor=hardware.root.is_vendor)
     vtpm = TPM.verify(evidence.quote, dataclasses.replace(context, anchors=TrustAnchors((ak,))))  # 4
+    vtpm = dataclasses.replace(
+        vtpm, memory_protected=hardware.memory_protected
+    )  # it is part of the paravisor
     more: dict[str, Any] = {"runtime": runtime, "vtpm": vtpm, "ak_certified": certified}
     return dataclasses.replace(
         hardware,

@@ -52,6 +52,7 @@ def verify(token: CcaToken, context: Context) -> Verified:
         measurements=realm.measurements,
         report_data=ReportData(realm.challenge),
         debug=platform.lifecycle in _DEBUG,
+        memory_protected=True,
         tcb={},
         tcb_status=None,
         signer=None,

@@ -70,6 +70,7 @@ def verify(document: NitroDocument, context: Context) -> Verified:
         measurements=document.registers,
         report_data=ReportData(document.nonce or b""),
         debug=any(not any(document.pcrs[index]) for index in _IMAGE),
+        memory_protected=True,
         tcb={},
         tcb_status=None,
         signer=signer if any(signer) else None,

@@ -66,6 +66,7 @@ def verify(evidence: LaunchProof, context: Context) -> Verified:
         },
         report_data=report_data,
         debug=False,
+        memory_protected=True,
         tcb={},
         tcb_status=None,
         signer=None,

@@ -73,6 +73,7 @@ def verify(evidence: LaunchEvidence, context: Context) -> Verified:
         measurements={"launch_digest": digest},
         report_data=report_data,
         debug=not evidence.flags.nodbg,
+        memory_protected=True,
         tcb={"api_major": api[0], "api_minor": api[1], "build": build},
         tcb_status=None,
         signer=None,

@@ -49,6 +49,7 @@ def verify(evidence: SgxQuote, context: Context) -> Verified:
         measurements={"mrenclave": report.mrenclave, "mrsigner": report.mrsigner},
         report_data=ReportData(report.report_data),
         debug=report.attributes.debug,
+        memory_protected=True,
         tcb=pck.tcb(),
         tcb_status=verdict.status.value,
         signer=report.mrsigner,

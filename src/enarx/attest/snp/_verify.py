@@ -100,6 +100,7 @@ def verify(evidence: SnpEvidence, context: Context) -> Verified:
         measurements={"measurement": report.measurement},
         report_data=ReportData(report.report_data),
         debug=report.policy.debug,
+        memory_protected=True,
         tcb=detail.reported_tcb.components(),
         tcb_status=None,
         signer=report.id_key_digest if any(report.id_key_digest) else None,

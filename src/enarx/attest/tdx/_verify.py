@@ -69,6 +69,7 @@ def verify(evidence: TdxQuote, context: Context) -> Verified:
         measurements={name: getattr(report, name) for name in _MEASURED},
         report_data=ReportData(report.report_data),
         debug=report.td_attributes.debug,
+        memory_protected=True,
         tcb={**pck.tcb(), **dict(zip(_TDX_NAMES, report.tee_tcb_svn, strict=True))},
         tcb_status=verdict.status.value,
         signer=report.mrsigner_seam,

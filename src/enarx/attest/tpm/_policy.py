@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from enarx.attest._eventlog import Algorithm
 from enarx.attest.errors import PolicyError
 from enarx.attest.policy import TeeRules
-from enarx.attest.rules import Each, OneOf, Rule, boolean, digests, integers, key, octets, texts
+from enarx.attest.rules import Each, Exactly, OneOf, Rule, boolean, digests, integers, key, octets, texts
 from enarx.attest.tpm._quote import PCRS
 
 _SIZES = (20, 32, 48, 64)
@@ -84,6 +85,14 @@ class TpmRules(TeeRules):
         default=None,
         advice="give an event log that explains these PCRs",
     )
+    memory_protected: Rule = key(
+        boolean,
+        path="memory_protected",
+        field=(),
+        default=Exactly(True),
+        advice="a TPM proves what was started, and keeps nobody out of memory; write memory_protected = false only if "
+        "whoever runs the machine may read it",
+    )
     safe: Rule | None = key(boolean, path="detail.quote.safe", field="safe", default=None)
     reset_count: Rule | None = key(
         integers(0, 2**32 - 1), path="detail.quote.reset_count", field="reset_count", default=None
@@ -91,3 +100,8 @@ class TpmRules(TeeRules):
     restart_count: Rule | None = key(
         integers(0, 2**32 - 1), path="detail.quote.restart_count", field="restart_count", default=None
     )
+
+    def lint(self) -> Iterator[str]:
+        """Say what in this section contradicts itself or does nothing."""
+        if self.memory_protected.admits(False):
+            yield "memory_protected: whoever runs the machine may read the keep's memory"

@@ -77,6 +77,7 @@ def verify(quote: TpmQuote, context: Context) -> Verified:
         measurements=quote.registers,
         report_data=ReportData(quote.extra_data),
         debug=False,
+        memory_protected=False,
         tcb={},
         tcb_status=None,
         signer=None,

@@ -22,6 +22,8 @@ from enarx.attest import (
     Verifier,
 )
 from enarx.attest.collateral import Document, Kind
+from enarx.attest.ear import ear_of
+from enarx.attest.results import claims_document
 from enarx.attest.tpm import VERIFIER
 from enarx.tcb.errors import Malformed
 
@@ -126,13 +128,14 @@ def test_what_is_not_in_form_is_malformed(what: str) -> None:
 
 
 BASE = 'version = 1\n[tpm]\nvendor_root = "any"\n'
+OPEN = "memory_protected = false\n"
 
 
 def section(text: str, case: Case | None = None) -> list[str]:
     """The policy checks that fail."""
     needed = "".join(f'{name} = "any"\n' for name in ("measurement", "selection") if name not in text)
     try:
-        judge(case or Case(), policy=Policy.parse(BASE + needed + text, [VERIFIER]))
+        judge(case or Case(), policy=Policy.parse(BASE + needed + OPEN + text, [VERIFIER]))
     except PolicyDenied as refused:
         return [check.name for check in refused.failures]
     return []
@@ -161,6 +164,25 @@ def test_each_policy_key_decides_alone(name: str, met: str, broken: str, check: 
 def test_a_bank_of_sha1_is_denied_by_default() -> None:
     case = Case(banks=((4, b"\x01\x00\x00"),), pcrs={0: b"\x11" * 20})
     assert section("", case) == ["policy.tpm.bank"]
+
+
+def test_a_policy_that_does_not_say_that_memory_may_be_open_denies_a_tpm() -> None:
+    """Naming a TPM is not enough: it is no TEE."""
+    closed = BASE + 'measurement = "any"\nselection = "any"\n'
+    for text in (closed, closed + "memory_protected = true\n"):
+        with pytest.raises(PolicyDenied) as refused:
+            judge(Case(), policy=Policy.parse(text, [VERIFIER]))
+        assert [check.name for check in refused.value.failures] == ["policy.tpm.memory_protected"]
+    opened = Policy.parse(closed + OPEN, [VERIFIER])
+    assert "tpm.memory_protected: whoever runs the machine may read the keep's memory" in opened.lint()
+    claims = judge(Case(), policy=opened)
+    assert not claims.memory_protected
+    assert claims_document(claims)["memory_protected"] is False
+    assert ear_of(claims, now=NOW).appraisal.vector["runtime-opaque"] == 32
+
+
+def test_all_evidence_but_that_of_a_tpm_is_of_a_tee() -> None:
+    assert [tee for tee in Tee if not tee.protects_memory] == [Tee.TPM]
 
 
 def test_selection_must_be_written() -> None:
