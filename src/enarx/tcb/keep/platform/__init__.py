@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from enarx.tcb.errors import Unavailable
-from enarx.tcb.keep.platform import _gramine, _launch_secret, _tsm
+from enarx.tcb.keep.platform import _gramine, _launch_secret, _tpm, _tsm
 from enarx.tcb.keep.platform._trees import PortTree, Tree
 
 __all__ = ["EvidenceSource", "PortTree", "Tree", "find_source"]
@@ -26,6 +26,7 @@ _SOURCES: Final[Mapping[str, Callable[[Tree], EvidenceSource]]] = {
     _tsm.FOLDER: _tsm.TsmSource,
     _gramine.FOLDER: _gramine.GramineSource,
     _launch_secret.FOLDER: _launch_secret.open_source,
+    _tpm.FOLDER: _tpm.TpmSource,
 }
 
 

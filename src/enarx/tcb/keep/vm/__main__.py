@@ -23,13 +23,16 @@ from enarx.tcb.keep.platform import Tree
 from enarx.tcb.keep.runner import Runtime, prepare
 from enarx.tcb.keep.vm._door import Door
 from enarx.tcb.keep.vm._launch_secret import take_secret
-from enarx.tcb.keep.vm._machine import CONFIG, open_port, power_off, set_up
+from enarx.tcb.keep.vm._machine import CONFIG, SECURITY, open_port, power_off, set_up
+from enarx.tcb.keep.vm._tpm_tree import TpmTree
 from enarx.tcb.keep.vm._tree_server import DirectoryTree, serve_tree
 from enarx.tcb.sallyport.socket_channel import SocketChannel
 
 HOST_PORT: Final = "org.enarx.keep"
 PLATFORM_PORT: Final = "org.enarx.platform"
 TSM: Final = f"{CONFIG}/tsm"
+TPM: Final = "/dev/tpmrm0"
+MEASUREMENTS: Final = f"{SECURITY}/tpm0"
 
 
 def main() -> None:
@@ -74,7 +77,7 @@ def _keep(channel: socket.socket, platform: int, runtime: Runtime) -> None:
 
 
 def _hardware() -> int | None:
-    """Fork a process that answers from what a TEE has left in this machine, where there is one."""
+    """Fork a process that answers from what a TEE, or a TPM, has left in this machine, where there is one."""
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
         try:
@@ -90,14 +93,23 @@ def _hardware() -> int | None:
 
 
 def _evidence() -> Tree | None:
-    """Find the kernel's own reports, or else the secret of a launch."""
+    """Find the kernel's own reports, or else the secret of a launch, or else, without a TEE, a TPM."""
     with contextlib.suppress(OSError):
         os.mkdir(f"{TSM}/report/probe")
         os.rmdir(f"{TSM}/report/probe")
         return DirectoryTree(TSM)
     with contextlib.suppress(OSError):
         return take_secret()
+    with contextlib.suppress(OSError):
+        return _tpm()
     return None
+
+
+def _tpm() -> TpmTree:
+    device, log = os.open(TPM, os.O_RDWR | os.O_CLOEXEC), b""
+    with contextlib.suppress(OSError):  # firmware that keeps none
+        log = DirectoryTree(MEASUREMENTS).read("binary_bios_measurements")
+    return TpmTree(device, log)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from enarx.tcb.keep.lockdown._syscalls import call
 
 PORTS: Final = "/sys/class/virtio-ports"
 CONFIG: Final = "/sys/kernel/config"
+SECURITY: Final = "/sys/kernel/security"
 MODULES: Final = ("configfs", "tsm", "sev-guest", "tdx-guest")
 """In the order in which they need each other; the image has them as ``/lib/modules/NAME.ko``."""
 PORT_WAIT_S: Final = 10.0
@@ -29,6 +30,7 @@ def set_up() -> None:
     _mount("devtmpfs", "/dev", _NOSUID | _NOEXEC)
     _mount("proc", "/proc", _NOSUID | _NOEXEC | _NODEV)
     _mount("sysfs", "/sys", _NOSUID | _NOEXEC | _NODEV)
+    _mount("securityfs", SECURITY, _NOSUID | _NOEXEC | _NODEV)
     for name in MODULES:
         _load(name)
     with contextlib.suppress(OSError):  # without the module there is no place for it
