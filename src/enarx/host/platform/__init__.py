@@ -13,7 +13,7 @@ from pathlib import Path
 
 from enarx import __version__
 from enarx.host.platform._facts import Backend, Fact, Report
-from enarx.host.platform._kvm import kvm_backend, vm
+from enarx.host.platform._kvm import kvm_backend, vm, vm_tpm
 from enarx.host.platform._machine import Machine, ask_kernel_for_cpuid, ask_program_for_version
 from enarx.host.platform._pef import pef
 from enarx.host.platform._process import Probe, process, run_probe
@@ -52,6 +52,7 @@ def judge(machine: Machine, *, now: datetime, probe: Probe) -> Report:
             pef(machine),
             kvm_backend(machine),
             vm(machine),
+            vm_tpm(machine),
             process(machine, probe),
         ),
     )

@@ -23,6 +23,7 @@ from enarx.host.vm._door import Door, interrupt
 from enarx.host.vm._options import Files, Guest, Protection, qemu_command
 from enarx.host.vm._qmp import Control
 from enarx.host.vm._spawn import Process
+from enarx.host.vm._tpm import Tpm
 from enarx.tcb.errors import EnarxError, Unavailable
 from enarx.tcb.sallyport.carrier import PortClosed
 from enarx.tcb.sallyport.items import Exited, Ready
@@ -65,8 +66,9 @@ class VmKeep:
         platform: socket.socket | None = None,
         accelerator: Accelerator | None = None,
         announce: bool = False,
+        tpm: Tpm | None = None,
     ) -> None:
-        """Start QEMU. ``platform`` is its end of the port to an emulated platform, and not ours any more.
+        """Start QEMU. ``platform`` is its end of the port to an emulated platform; it and ``tpm`` are taken over.
 
         With ``announce`` the keep's first word goes to the channel, for who is handed that while it boots.
         Raises ``Unavailable``.
@@ -74,6 +76,7 @@ class VmKeep:
         self.accelerator = accelerator or find_accelerator()
         self.launch = b""
         self._announce = announce
+        self._tpm = tpm
         self.ended = ""
         """How it ended, for people."""
         self.channel, self._inner = socket.socketpair()
@@ -87,6 +90,7 @@ class VmKeep:
         self._failure: Unavailable | None = None
         self.control: Control | None = None
         theirs = [qemu_control, qemu_port, *([platform] if platform else [])]
+        theirs += [tpm.control, tpm.inside] if tpm else []
         opened: list[int] = []
         try:
             opened += [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in _paths(boot)]
@@ -97,6 +101,7 @@ class VmKeep:
                 keep=qemu_port.fileno(),
                 platform=platform.fileno() if platform else None,
                 control=qemu_control.fileno(),
+                tpm=tpm.control.fileno() if tpm else None,
             )
             command = qemu_command(protection, guest, files, self.accelerator)
             started = threading.Event()
@@ -112,6 +117,8 @@ class VmKeep:
             for sock in theirs:
                 sock.close()
         if self._failure is not None:
+            if tpm is not None:
+                tpm.discard()
             for sock in (self.channel, self._inner, self._control_end, self._port):
                 sock.close()
             raise self._failure
@@ -158,12 +165,17 @@ class VmKeep:
     # The thread.
 
     def _live(self, command: Sequence[str], files: Files, started: threading.Event) -> None:
+        beside: Process | None = None
         try:
+            if self._tpm is not None:
+                beside = Process(self._tpm.command, [self._tpm.inside.fileno()])
             self._process = Process(command, files.all())
         except Unavailable as error:
             self._failure = error
             return
         finally:
+            if self._process is None and beside is not None:
+                beside.end()
             started.set()
         self.control = Control(self._control_end)
         door = Door(self._port, self._inner, self._became_ready, announce=self._announce)
@@ -185,6 +197,9 @@ class VmKeep:
         door.close()
         self._bury(self._process, self.ended)
         self._process.close()
+        if self._tpm is not None and beside is not None:
+            beside.end()
+            self._tpm.discard()
         with self._news:
             self._over = True
             self._news.notify_all()

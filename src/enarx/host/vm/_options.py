@@ -99,10 +99,12 @@ class Files:
     """The host's side of the port, and of the one to an emulated platform."""
     platform: int | None = None
     control: int
+    tpm: int | None = None
+    """The channel by which QEMU controls a TPM in software."""
 
     def all(self) -> tuple[int, ...]:
         """Give all of them."""
-        found = (self.kernel, self.initrd, self.firmware, self.keep, self.platform, self.control)
+        found = (self.kernel, self.initrd, self.firmware, self.keep, self.platform, self.control, self.tpm)
         return tuple(fd for fd in found if fd is not None)
 
 
@@ -140,9 +142,15 @@ def qemu_command(
         *_port("keep", files.keep, PORT),
         *(_port("platform", files.platform, PLATFORM_PORT) if files.platform is not None else ()),
         *("-chardev", f"socket,id=control,fd={files.control}", "-qmp", "chardev:control"),
+        *(_tpm(files.tpm) if files.tpm is not None else ()),
         *guest.extra,
     ]
     return [*command, "-S"] if shape.paused else command
+
+
+def _tpm(fd: int) -> tuple[str, ...]:
+    channel = ("-chardev", f"socket,id=tpm,fd={fd}", "-tpmdev", "emulator,id=tpm0,chardev=tpm")
+    return (*channel, "-device", "tpm-crb,tpmdev=tpm0")
 
 
 def _port(name: str, fd: int, called: str) -> tuple[str, ...]:

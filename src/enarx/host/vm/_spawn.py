@@ -63,6 +63,12 @@ class Process:
         lines = self._complaint.read().decode(errors="replace").strip().splitlines()
         return lines[-1].partition(": ")[2] or lines[-1] if lines else ""
 
+    def end(self) -> None:
+        """End it now, and give back what is held for it."""
+        self.kill()
+        self._process.wait()
+        self.close()
+
     def close(self) -> None:
         """Give back what is held for it."""
         self._complaint.close()

@@ -295,5 +295,6 @@ def test_this_machine_can_be_inspected() -> None:
         "pef",
         "kvm",
         "vm",
+        "vm-tpm",
         "process",
     ]
