@@ -99,7 +99,8 @@ def _evidence() -> Tree | None:
         os.rmdir(f"{TSM}/report/probe")
         return DirectoryTree(TSM)
     with contextlib.suppress(OSError):
-        return take_secret()
+        if (secret := take_secret()) is not None:
+            return secret
     with contextlib.suppress(OSError):
         return _tpm()
     return None
