@@ -44,7 +44,10 @@ class Somebody:
         state = self.folder / "machine"
         with machine(state, launched, tee, *options) as made:
             root = root_of(state, self.folder / "root.pem")
-            tenant = Tenant(self.folder / "home", made.agent().first["url"], root)
+            agent = made.agent()
+            assert agent.heard("keeps are virtual machines; (KVM|TCG)")
+            assert agent.first["accelerator"].startswith(("KVM", "TCG"))
+            tenant = Tenant(self.folder / "home", agent.first["url"], root)
             wanted = ("--image", self.image.directory) if expected else ()
             done = tenant.deploy(self.module, *wanted, "--tee", tee, *ARGUMENTS, *OPTIONS)
         return done.returncode, done.stdout, done.stderr.decode()

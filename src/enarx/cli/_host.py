@@ -124,6 +124,7 @@ def serve(
     """
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key belong together")
+    from enarx.api.vm_image import VmImage
     from enarx.host.agent import Accounts, Agent, Settings, parse_accounts
     from enarx.host.backend import open_backend
     from enarx.host.sallyport import Permissions
@@ -148,10 +149,18 @@ def serve(
     def listening(url: str) -> None:
         digest = agent.image.digest.hex()
         document = {"url": url, "image": digest, "backends": [it.name for it in agent.backends]}
+        if isinstance(agent.image, VmImage):
+            from enarx.host.vm import (
+                find_accelerator,
+            )  # QEMU's client costs hosts of process keeps their start
+
+            document["accelerator"] = find_accelerator().detail
         names = ", ".join(it.name for it in agent.backends)
         output.result(
             "enarx.host-serve/1", document, f"{url} launches keeps on {names}; image sha256:{digest}"
         )
+        if "accelerator" in document:
+            output.note(f"keeps are virtual machines; {document['accelerator']}")
 
     asyncio.run(agent.serve(listening))
     return ExitCode.DONE
