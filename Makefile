@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test lint bench fuzz docs lock lock-vm newer-qemu examples clean help
+.PHONY: demo test test-hardware lint bench fuzz docs lock lock-vm newer-qemu examples clean help
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,6 +16,9 @@ demo: $(VENV)/.examples ## Deploy a workload with a secret to an emulated machin
 
 test: $(VENV)/.dev newer-qemu ## Run every test.
 	@$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
+
+test-hardware: $(VENV)/.dev ## On a machine with a TEE: TEE=snp, tdx, sev, sev-es, pef or vm-tpm.
+	@$(BIN)/python -m pytest tests/hardware --tee=$(or $(TEE),$(error say which: make test-hardware TEE=snp)) $(PYTEST_ARGS)
 
 newer-qemu: $(VENV)/.dev ## Unpack a QEMU for tests into build/qemu that knows SNP, TDX and PEF.
 	@$(BIN)/python -m tools.newer_qemu || echo "tests of QEMU's options for SNP, TDX and PEF are skipped" >&2
