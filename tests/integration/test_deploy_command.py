@@ -159,6 +159,11 @@ def test_a_keep_is_left_and_found_again_by_its_tenant_alone(
     stopped = json.loads(tenant.run("keep", "stop", name, "--json").stdout)
     assert stopped["ending"] == "stopped"
     assert json.loads(tenant.run("keep", "list", "--json", trusting=False).stdout)["keeps"] == []
+    damaged = tenant.home / "enarx" / "keeps" / f"{'0' * 16}-{'a' * 32}.json"
+    damaged.write_bytes(b"{")
+    told = tenant.run("keep", "list", trusting=False)
+    assert (told.returncode, told.stdout) == (1, b"no keeps\n")
+    assert damaged.name.encode() in told.stderr
 
 
 def test_who_attaches_gets_the_output_and_the_exit_code(tenant: Tenant, guest: Guest) -> None:

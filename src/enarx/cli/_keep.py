@@ -61,14 +61,17 @@ def keep() -> None:
 def list_(output: Output, token_file: Path | None, host_ca: Path | None) -> ExitCode:
     """List the keeps that this account left running, and what their hosts say of them.
 
+    Exit code 1 says that a file could not be read; the others are listed.
+
     \b
     Examples:
       enarx keep list
     """
     from enarx.tenant import Credentials
 
-    found = []
-    for credential in Credentials().all():
+    found: list[dict[str, str]] = []
+    unreadable: list[EnarxError] = []
+    for credential in Credentials().all(unreadable=unreadable.append):
         state = _state(credential, token_file, host_ca)
         found.append(
             {
@@ -82,8 +85,11 @@ def list_(output: Output, token_file: Path | None, host_ca: Path | None) -> Exit
     lines = [
         f"{it['keep'][:12]}  {it['tee']:<6}  {it['created']}  {it['host']}  {it['state']}" for it in found
     ]
-    output.result("enarx.keep-list/1", {"keeps": found}, printable("\n".join(lines) or "no keeps"))
-    return ExitCode.DONE
+    document = {"keeps": found, "unreadable": [str(error) for error in unreadable]}
+    output.result("enarx.keep-list/1", document, printable("\n".join(lines) or "no keeps"))
+    for error in unreadable:
+        output.warning(f"left out: {printable(str(error))}")
+    return ExitCode.REFUSED if unreadable else ExitCode.DONE
 
 
 @keep.command(cls=WorkloadCommand, context_settings=SETTINGS)

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -105,9 +105,20 @@ class Credentials:
                     os.unlink(temporary)
         return path
 
-    def all(self) -> list[Credential]:
-        """Give all, the oldest first. Raises ``EnarxError`` for a file that is not as we write them."""
-        return sorted((self._read(path) for path in self._paths()), key=lambda it: (it.created, it.keep))
+    def all(self, *, unreadable: Callable[[EnarxError], None] | None = None) -> list[Credential]:
+        """Give all, the oldest first; ``unreadable`` is told of each file that is not as we write them.
+
+        Raises ``EnarxError`` for the first such file when nobody is to be told.
+        """
+        found = []
+        for path in self._paths():
+            try:
+                found.append(self._read(path))
+            except EnarxError as error:
+                if unreadable is None:
+                    raise
+                unreadable(error)
+        return sorted(found, key=lambda it: (it.created, it.keep))
 
     def get(self, keep: str, *, host: str | None = None) -> Credential:
         """Find the one of a keep, whose name may be shortened. Raises ``Unavailable``."""

@@ -104,6 +104,11 @@ def test_damaged_files(store: Credentials, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(Malformed, match=path.name):
         store.all()
+    other = replace(ONE, keep="cd" * 16)
+    store.add(other)
+    told: list[EnarxError] = []
+    assert store.all(unreadable=told.append) == [other]
+    assert [path.name in str(error) for error in told] == [True]
 
 
 def test_a_file_that_others_may_read(store: Credentials) -> None:
