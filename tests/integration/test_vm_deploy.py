@@ -45,7 +45,7 @@ class Somebody:
         with machine(state, launched, tee, *options) as made:
             root = root_of(state, self.folder / "root.pem")
             agent = made.agent()
-            assert agent.heard("keeps are virtual machines; (KVM|TCG)")
+            agent.heard("keeps are virtual machines; (KVM|TCG)")
             assert agent.first["accelerator"].startswith(("KVM", "TCG"))
             tenant = Tenant(self.folder / "home", agent.first["url"], root)
             wanted = ("--image", self.image.directory) if expected else ()
