@@ -50,6 +50,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="accept by this policy, where firmware of the machine is older than the default allows",
     )
+    group.addoption(
+        "--amd-certificates",
+        type=Path,
+        metavar="FILE",
+        help="CEK, ASK and ARK of this chip in a row, for sev and sev-es",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -104,6 +110,7 @@ def target(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
         roots=tuple(option("--trust-root")),
         collateral_from=option("--collateral"),
         policy=option("--policy"),
+        amd_certificates=option("--amd-certificates"),
     )
 
 

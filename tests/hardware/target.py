@@ -67,13 +67,17 @@ class Target:
     roots: tuple[Path, ...]
     collateral_from: str | None
     policy: Path | None
+    amd_certificates: Path | None
+    """What AMD published for this chip, for SEV and SEV-ES."""
 
     @property
     def backend(self) -> str:
         """What the owner of the machine gives to ``--backend``."""
         if self.emulated is not None:
             return f"emulated={self.emulated}"
-        return f"vm-tpm={self.folder / 'seeds'}" if self.kind.tee is Tee.TPM else self.kind.backend
+        if self.kind.tee is Tee.TPM:
+            return f"vm-tpm={self.folder / 'seeds'}"
+        return self.kind.backend + (f"={self.amd_certificates}" if self.amd_certificates else "")
 
     def open(self) -> Backend:
         """Open the backend in this process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import tempfile
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from enarx.api.vm_image import VmImage
+from enarx.attest import Kind
+from enarx.attest.material import SEV_CERTIFICATE_BYTES
 from enarx.attest.measure import hash_kernel, parse_sev_firmware, sev_launch_digest
 from enarx.host import platform
-from enarx.host.backend import Endorsements, Launched
+from enarx.host.backend import Endorsements, Fact, Launched, Support
 from enarx.host.backends._machine import HARDWARE, MachineBackend, memory_encryption, this_machine
 from enarx.host.platform._machine import Machine
 from enarx.host.platform._sev import sev
@@ -28,6 +31,8 @@ from ketuvim.sev_platform import SevPlatform
 MAX_TENANT_BYTES: Final = 1 << 16
 FIRMWARE_MIB: Final = 16
 """Room for what is pinned beside the memory: the flash with OVMF, and what devices bring."""
+PUBLISHED: Final = "AMD's certificates for this chip"
+CEK_SERVICE: Final = "https://kdsintf.amd.com/cek/id"
 _Found = TypeVar("_Found")
 
 
@@ -106,10 +111,15 @@ class SevKeep:
 
 
 class SevBackend(MachineBackend):
-    """``--backend sev``."""
+    """``--backend sev=FILE``."""
 
     protection = Protection.SEV
     least_qemu = (7, 2)
+
+    def __init__(self, argument: str) -> None:
+        """``argument``: a file with what AMD published for this chip, CEK, ASK and ARK in a row."""
+        super().__init__("")
+        self._vendor = Path(argument) if argument else None
 
     def judge(self, machine: Machine) -> platform.Backend:
         """Look for SEV, and whether the whole of a keep can be pinned, which SNP does not ask for."""
@@ -124,14 +134,45 @@ class SevBackend(MachineBackend):
         """Refuse OVMF that would start any kernel."""
         sev_launch_digest(parse_sev_firmware(content), kernel=hash_kernel(b""))
 
+    def support(self) -> Support:
+        """Look at the machine, and whether AMD's certificates for it are here."""
+        found = super().support()
+        try:
+            self._published()
+            fact = Fact(name=PUBLISHED, passed=True, detail=str(self._vendor))
+        except Unavailable as error:
+            fact = Fact(name=PUBLISHED, passed=False, detail=str(error), advice=error.hint)
+        return Support(ready=found.ready and fact.passed, facts=(*found.facts, fact))
+
     def endorsements(self) -> Endorsements:
-        """Give the platform's own certificates: PDH, PEK, OCA, CEK (AMD 55766, PDH_CERT_EXPORT)."""
+        """Give the platform's own certificates (AMD 55766, PDH_CERT_EXPORT): PDH, PEK, OCA; then those of AMD.
+
+        The CEK that the platform exports has no signature; AMD's does.
+        """
+        published = self._published()
         try:
             with SevPlatform.open() as firmware:
                 pdh, chain = firmware.export_pdh()
         except (KetuvimError, OSError) as error:
             raise Unavailable(f"the secure processor gives no certificates: {error}") from None
-        return Endorsements(documents=(("sev-certificate", pdh + chain),))
+        own = pdh + chain[: 2 * SEV_CERTIFICATE_BYTES]
+        return Endorsements(documents=((Kind.SEV_CERTIFICATE.value, own + published),))
+
+    def _published(self) -> bytes:
+        """Give what AMD published for this chip. Raises ``Unavailable``."""
+        hint = f"{_where()}, put AMD's ASK and ARK behind it, and name the file: --backend {self.name}=FILE"
+        if self._vendor is None:
+            raise Unavailable("no file with AMD's certificates for this chip was named", hint=hint)
+        try:
+            content = self._vendor.read_bytes()
+        except OSError as error:
+            raise Unavailable(
+                f"{self._vendor}: {(error.strerror or str(error)).lower()}", hint=hint
+            ) from None
+        if len(content) <= SEV_CERTIFICATE_BYTES:
+            found = f"{len(content)} bytes are no CEK with ASK and ARK behind it"
+            raise Unavailable(f"{self._vendor}: {found}", hint=hint)
+        return content
 
     def objects(self) -> Sequence[str]:
         """Give none: each launch has its owner's."""
@@ -161,6 +202,14 @@ def pinning(machine: Machine, user: int) -> platform.Fact:
         info=f"{needed} MiB, limit {'none' if user == 0 or soft < 0 else f'{soft >> 20} MiB'}",
         advice="" if passed else "raise it with ulimit -l unlimited, or LimitMEMLOCK=infinity for a service",
     )
+
+
+def _where() -> str:
+    """Say where AMD serves the certificate of this chip."""
+    chip = "ID, where ID is what the secure processor answers to GET_ID,"
+    with contextlib.suppress(KetuvimError, OSError), SevPlatform.open() as firmware:
+        chip = firmware.identity().hex()
+    return f"fetch {CEK_SERVICE}/{chip}"
 
 
 def _taken(answer: object, name: str, read: Callable[[Any], _Found]) -> _Found:

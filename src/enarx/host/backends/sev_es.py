@@ -7,6 +7,6 @@ from enarx.host.vm import Protection
 
 
 class SevEsBackend(SevBackend):
-    """``--backend sev-es``."""
+    """``--backend sev-es=FILE``."""
 
     protection = Protection.SEV_ES

@@ -44,7 +44,7 @@ def tdx(machine: Machine) -> Backend:
                 machine,
                 "TDX is enabled in host kernel",
                 PARAMETER,
-                "use Linux 6.16 or later with kvm_intel.tdx=1",
+                "use Linux 6.16 or later with kvm_intel.tdx=1 nohibernate",
             ),
             processor(
                 machine,
@@ -78,5 +78,7 @@ def quote_generation(machine: Machine) -> Fact:
         name="Quote Generation Service socket",
         passed=there,
         info=QGS,
-        advice="" if there else "install and start Intel's qgsd, and let it listen on a Unix socket",
+        advice=""
+        if there
+        else "install and start Intel's qgsd, without a port in /etc/qgs.conf, and put this user into its group",
     )
