@@ -115,6 +115,21 @@ static inline w32 preopen(void)
     exit(1);
 }
 
+/* The descriptor of the entry of Enarx.toml that has this name. */
+static inline w32 descriptor(const char *name)
+{
+    const char *names = getenv("FD_NAMES");
+    size_t length = strlen(name);
+    for (w32 fd = 0; names; fd++) {
+        if (strncmp(names, name, length) == 0 && (names[length] == ':' || names[length] == 0))
+            return fd;
+        if ((names = strchr(names, ':')))
+            names++;
+    }
+    fprintf(stderr, "no descriptor %s\n", name);
+    exit(1);
+}
+
 static inline w32 open_at(w32 directory, const char *path, w32 oflags, w64 rights, w32 fdflags, w32 *fd)
 {
     return raw_path_open(directory, 0, STR(path), oflags, rights, rights, fdflags, AT(fd));

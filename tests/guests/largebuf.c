@@ -1,8 +1,8 @@
-/* One fd_write of 64 MiB, and vectors of 0, 1, 1024 and 1025 buffers. */
+/* One fd_write of 64 MiB, or of as many as the argument says, and vectors of 0, 1, 1024 and 1025 buffers. */
 #include "check.h"
-enum { LARGE = 64 << 20 };
-int main(void)
+int main(int argc, char **argv)
 {
+    const w32 LARGE = (argc > 1 ? (w32)atoi(argv[1]) : 64) << 20;
     static w32 iov[2 * 1025];
     w32 root = preopen(), fd = create_at(root, "vectors"), written, got;
     char *large = malloc(LARGE), byte[1025], back[1025];

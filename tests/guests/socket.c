@@ -1,4 +1,4 @@
-/* Serves one connection after another on the listener named "in": socket MODE...
+/* Serves one connection after another on the listener named "in", or as the first argument says: socket [on:NAME] MODE...
  *
  * A MODE is a connection: "block" accepts and reads waiting, "nonblock" asks again and again, "poll" waits with
  * poll(), "echo" copies until the end of the stream, "flags" peeks and waits for all, "close" closes at once. */
@@ -6,20 +6,6 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-static w32 descriptor(const char *name)
-{
-    const char *names = getenv("FD_NAMES");
-    size_t length = strlen(name);
-    for (w32 fd = 0; names; fd++) {
-        if (strncmp(names, name, length) == 0 && (names[length] == ':' || names[length] == 0))
-            return fd;
-        if ((names = strchr(names, ':')))
-            names++;
-    }
-    fprintf(stderr, "no descriptor %s\n", name);
-    exit(1);
-}
 
 static w32 receive(w32 fd, char *text, w32 size, w32 flags)
 {
@@ -90,7 +76,8 @@ static w32 accept_(w32 listener, const char *mode)
 int main(int argc, char **argv)
 {
     static char block[65536];
-    w32 listener = descriptor("in"), n, iov[2] = {AT(block), 8};
+    int named = argc > 1 && strncmp(argv[1], "on:", 3) == 0;
+    w32 listener = descriptor(named ? argv[1] + 3 : "in"), n, iov[2] = {AT(block), 8};
     w64 at;
     struct filestat about;
     OK(raw_fd_filestat_get(listener, AT(&about)));
@@ -99,7 +86,7 @@ int main(int argc, char **argv)
     EXPECT(raw_fd_write(listener, AT(iov), 1, AT(&n)), NOTCONN, INVAL, BADF, NOTCAPABLE, PIPE);
     EXPECT(raw_fd_seek(listener, 0, 0, AT(&at)), SPIPE, BADF, NOTCAPABLE);
     EXPECT(raw_path_open(listener, 0, STR("x"), 0, 0, 0, 0, AT(&n)), NOTDIR, BADF, NOTCAPABLE);
-    for (int i = 1; i < argc; i++) {
+    for (int i = 1 + named; i < argc; i++) {
         w32 fd = accept_(listener, argv[i]);
         EXPECT(raw_fd_seek(fd, 0, 0, AT(&at)), SPIPE, BADF, NOTCAPABLE);
         EXPECT(raw_fd_pread(fd, AT(iov), 1, 0, AT(&n)), SPIPE, BADF, NOTCAPABLE, NOTSUP);
@@ -116,6 +103,6 @@ int main(int argc, char **argv)
         OK(raw_fd_close(fd));
         EXPECT(raw_fd_read(fd, AT(iov), 1, AT(&n)), BADF);
     }
-    printf("%d served\n", argc - 1);
+    printf("%d served\n", argc - 1 - named);
     return 0;
 }

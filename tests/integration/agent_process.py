@@ -96,9 +96,9 @@ class Machine:
         """Start the platform again after its end."""
         self.platform = self._platform()
 
-    def agent(self, *options: str) -> Process:
-        """Start an agent."""
-        common = ("--image", str(self.image), "--listen", "127.0.0.1:0", "--json")
+    def agent(self, *options: str, image: Path | None = None) -> Process:
+        """Start an agent; ``image``: of another keep image."""
+        common = ("--image", str(image or self.image), "--listen", "127.0.0.1:0", "--json")
         agent = Process("enarx", "host", "serve", "--backend", f"emulated={self.state}", *common, *options)
         self._agents.append(agent)
         return agent
