@@ -21,7 +21,7 @@ from typing import Final
 from enarx.api.keep_image import MANIFEST, members, read_image
 from enarx.api.vm_image import VmImage, read_vm_image
 from enarx.host.fork_server import ForkServer
-from enarx.tcb.errors import Unavailable
+from enarx.tcb.errors import EnarxError, Unavailable
 from enarx_emulator.errors import EmulatorError
 from enarx_emulator.program import check_files, parse_image
 
@@ -89,9 +89,12 @@ class Loader:
         """Copy the image to where only the platform writes."""
         given = read_vm_image(path)
         root = self._home / given.digest.hex()
-        if not root.exists():
+        try:
+            image = read_vm_image(root)
+        except EnarxError:  # not there yet, or damaged since
+            shutil.rmtree(root, ignore_errors=True)
             self._made(root, lambda made: shutil.copytree(path, made, dirs_exist_ok=True))
-        image = read_vm_image(root)
+            image = read_vm_image(root)
         self.machines[image.manifest] = image
         return image.manifest
 

@@ -129,7 +129,10 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise EmulatorError(f"{path.name}: {(error.strerror or 'cannot be read').lower()}") from None
+        raise EmulatorError(
+            f"the platform's copy of the image is damaged: {path.name}: {(error.strerror or '').lower()}",
+            hint="start the host agent anew, which loads the image again",
+        ) from None
 
 
 _LOADERS: Final[Mapping[str, Callable[[VmImage, int], Mapping[str, Value]]]] = {

@@ -219,10 +219,13 @@ def _opened(
 
 def _state(credential: Credential, token_file: Path | None, host_ca: Path | None) -> str:
     from enarx.tenant import AgentClient
+    from enarx.tenant.agent_calls import NoSuchKeep
 
     try:
         with AgentClient(address_of(credential.host, token_file, host_ca), timeout_s=5.0) as agent:
             info = agent.keep(credential.keep)
+    except NoSuchKeep:
+        return "gone: its host knows it no more"
     except EnarxError as error:
         return f"unknown: {error}"
     return f"ended: {info.ended}" if info.ended else info.state.value

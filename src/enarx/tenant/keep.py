@@ -99,7 +99,14 @@ class Keep:
     def _conversation(self) -> Iterator[tuple[Conversation, Judge]]:
         """Connect, and go on only with the very keep that the credential is for."""
         judge = self._judge()
-        channel = Channel(open_channel(self.host, self.credential.keep))
+        try:
+            channel = Channel(open_channel(self.host, self.credential.keep))
+        except NoSuchKeep as gone:
+            raise NoSuchKeep(
+                f"keep {self.credential.keep} is gone: its host knows it no more",
+                hint="it ended, or with it the host's agent or machine; enarx keep stop --force forgets it",
+                status=gone.status,
+            ) from None
         life = resumed_life(Life(AuditLog()))
         session = TenantSession(
             life,

@@ -170,6 +170,7 @@ class VmKeep:
             if self._tpm is not None:
                 beside = Process(self._tpm.command, [self._tpm.inside.fileno()])
             self._process = Process(command, files.all())
+            self.control = Control(self._control_end)
         except Unavailable as error:
             self._failure = error
             return
@@ -177,7 +178,6 @@ class VmKeep:
             if self._process is None and beside is not None:
                 beside.end()
             started.set()
-        self.control = Control(self._control_end)
         door = Door(self._port, self._inner, self._became_ready, announce=self._announce)
         complaint = ""
         try:

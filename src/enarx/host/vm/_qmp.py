@@ -26,6 +26,7 @@ class Control:
         self._sock = sock
         self._loop = asyncio.new_event_loop()
         self._client = QMPClient("keep")
+        self._client.logger.disabled = True  # that QEMU ends is no error, and why is ours to say
         self._connected = threading.Event()
         self.events: list[tuple[str, dict[str, Any]]] = []
         """Names and data of the events so far."""
