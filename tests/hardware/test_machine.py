@@ -32,7 +32,7 @@ def test_the_machine_has_what_its_tee_needs(target: Target) -> None:
     try:
         support = backend.support()
         missing = [f"{fact.name}: {fact.detail}; {fact.advice}" for fact in support.facts if not fact.passed]
-        assert support.ready, missing
+        assert support.ready, "\n".join(["", *missing])
         assert backend.tee == target.kind.tee.value
         assert backend.emulated == (target.emulated is not None) or not target.is_vendors
     finally:
