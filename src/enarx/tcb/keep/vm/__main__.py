@@ -23,16 +23,23 @@ from enarx.tcb.keep.platform import Tree
 from enarx.tcb.keep.runner import Runtime, prepare
 from enarx.tcb.keep.vm._door import Door
 from enarx.tcb.keep.vm._launch_secret import take_secret
-from enarx.tcb.keep.vm._machine import CONFIG, SECURITY, open_port, power_off, set_up
+from enarx.tcb.keep.vm._machine import CONFIG, SECURITY, has_randomness, open_port, power_off, set_up
 from enarx.tcb.keep.vm._tpm_tree import TpmTree
 from enarx.tcb.keep.vm._tree_server import DirectoryTree, serve_tree
+from enarx.tcb.sallyport.items import Exited
 from enarx.tcb.sallyport.socket_channel import SocketChannel
+from enarx.tcb.workload import Ending, Outcome
 
 HOST_PORT: Final = "org.enarx.keep"
 PLATFORM_PORT: Final = "org.enarx.platform"
 TSM: Final = f"{CONFIG}/tsm"
 TPM: Final = "/dev/tpmrm0"
 MEASUREMENTS: Final = f"{SECURITY}/tpm0"
+NO_RANDOMNESS: Final = Outcome(
+    ending=Ending.UNAVAILABLE,
+    detail="the processor gives this machine no randomness (RDRAND), and a keep takes none from its host",
+    hint="choose a CPU model that has rdrand",
+)
 
 
 def main() -> None:
@@ -70,7 +77,11 @@ def _live(port: int) -> None:
 def _keep(channel: socket.socket, platform: int, runtime: Runtime) -> None:
     """Become the keep; never returns."""
     try:
-        keep = AttestedKeep(SocketChannel(channel), platform, runtime, required=True, streams=True)
+        link = SocketChannel(channel)
+        if not has_randomness():
+            link.send(Exited(outcome=NO_RANDOMNESS.value()))
+            return
+        keep = AttestedKeep(link, platform, runtime, required=True, streams=True)
         confined_child(keep, Profile.MODULE, isolate(Profile.MODULE))
     finally:
         os._exit(1)

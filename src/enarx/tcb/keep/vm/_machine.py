@@ -57,6 +57,14 @@ def killed_for_memory() -> int:
     return 0
 
 
+def has_randomness() -> bool:
+    """Say whether the processor gives randomness, so that none depends on what the host can see or choose."""
+    if os.uname().machine != "x86_64":
+        return True
+    flags = next((it for it in _read("/proc/cpuinfo").splitlines() if it.startswith(b"flags")), b"")
+    return b"rdrand" in flags.split()  # the kernel strikes it out where it does not work
+
+
 def power_off() -> None:
     """End the machine; never returns."""
     call("reboot", *_MAGIC, _POWER_OFF, None)

@@ -38,9 +38,12 @@ from enarx.tenant.image.vm._tree import INIT, build_tree
 
 COMMAND_LINE: Final = (
     "quiet loglevel=0 panic=-1 reboot=t cryptomgr.notests "
-    "initcall_blacklist=jent_mod_init,crypto_kdf108_init,trace_eval_init"
+    "initcall_blacklist=jent_mod_init,crypto_kdf108_init,trace_eval_init "
+    "random.trust_cpu=on random.trust_bootloader=off"
 )
-"""No console, no second chance after a panic, and no self-tests of parts that a keep does not use."""
+"""No console, no second chance after a panic, no self-tests of parts that a keep does not use; and the processor's
+randomness counts, what the host calls a seed does not.
+"""
 CONSOLE: Final = COMMAND_LINE.replace("quiet loglevel=0", "console=ttyS0 loglevel=7")
 """The same with everything the kernel says on the first serial line: to find faults, never for a secret."""
 _KERNEL_FILE: Final = re.compile(r"boot/vmlinuz-.+")
