@@ -8,6 +8,7 @@ from enarx.tenant.image.vm._build import COMMAND_LINE, CONSOLE, Options, build_v
 from enarx.tenant.image.vm._fetch import Cache, configured_mirrors
 from enarx.tenant.image.vm._lock import Lock, Package, Role, Wheel, format_lock, installed_lock, parse_lock
 from enarx.tenant.image.vm._measurements import PCRS, VM_TEES, Machine, Measurements
+from enarx.tenant.image.vm._tpm_policy import TPM_MACHINES, tpm_policy, tpm_registers, tpm_section
 from enarx.tenant.image.vm._tree import INIT
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "CONSOLE",
     "INIT",
     "PCRS",
+    "TPM_MACHINES",
     "VM_TEES",
     "Cache",
     "Lock",
@@ -31,4 +33,7 @@ __all__ = [
     "installed_lock",
     "parse_lock",
     "read_vm_image",
+    "tpm_policy",
+    "tpm_registers",
+    "tpm_section",
 ]

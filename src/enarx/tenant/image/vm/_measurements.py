@@ -71,12 +71,7 @@ class Measurements:
             case Tee.PEF:
                 return {"measurement": self.pef_digests().measurement}
             case Tee.TPM:
-                pcrs = expected_pcrs(
-                    self._kernel,
-                    initrd=self._initrd,
-                    cmdline=self._image.cmdline,
-                    patched_for=machine.patched_for,
-                )
+                pcrs = self.tpm_pcrs(machine)
                 return {f"pcr{index}": pcrs[index] for index in PCRS}
         raise KeyError(tee)
 
@@ -99,6 +94,15 @@ class Measurements:
             cpu_signature=signature,
             kernel=hashes,
             firmware_digest=self._snp_firmware_digest,
+        )
+
+    def tpm_pcrs(self, machine: Machine) -> dict[int, bytes]:
+        """Give all registers of a TPM that depend on the image alone (``enarx.attest.measure.expected_pcrs``)."""
+        return expected_pcrs(
+            self._kernel,
+            initrd=self._initrd,
+            cmdline=self._image.cmdline,
+            patched_for=machine.patched_for,
         )
 
     def pef_digests(self) -> Digests:
