@@ -10,6 +10,7 @@ from tests.forge.firmware import Ovmf
 from tests.forge.kernel import bz_image
 
 from enarx.api.vm_image import VmImage
+from enarx.attest import Policy
 from enarx.attest.claims import Tee
 from enarx.attest.measure import (
     CPU_SIGNATURES,
@@ -18,7 +19,11 @@ from enarx.attest.measure import (
     parse_sev_firmware,
     snp_launch_digest,
 )
-from enarx.tenant.image.vm import VM_TEES, Machine, Measurements
+from enarx.attest.rules import Each
+from enarx.attest.tpm import VERIFIER as TPM
+from enarx.attest.tpm import TpmRules
+from enarx.host.vm._options import MEMORY_MIB
+from enarx.tenant.image.vm import VM_TEES, Machine, Measurements, tpm_policy, tpm_registers
 
 FILES = {
     "vmlinuz": bz_image(),
@@ -130,3 +135,32 @@ def test_an_unknown_processor_is_refused(tmp_path: Path) -> None:
 def test_enclaves_are_no_machines(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         Measurements(image(tmp_path)).of(Tee.SGX, Machine())
+
+
+def test_the_policy_for_a_tpm_has_the_registers_of_this_image_and_says_what_it_gives_up(
+    tmp_path: Path,
+) -> None:
+    made = image(tmp_path)
+    text = tpm_policy(made, registers={"pcr0": [b"\x11" * 32]})
+    policy = Policy.parse(text, [TPM])
+    assert any("memory_protected" in line for line in policy.lint())
+    (rules,) = policy.sections.values()
+    assert isinstance(rules, TpmRules)
+    assert isinstance(rules.pcrs, Each)
+    expected = {f"pcr{index}": value for index, value in Measurements(made).tpm_pcrs(Machine()).items()}
+    assert set(rules.pcrs.rules) == {"pcr0", *expected} == {f"pcr{index}" for index in (0, 2, 3, 4, 5, 6, 9)}
+    assert rules.pcrs.admits({"pcr0": b"\x11" * 32, **expected})
+    older = {**expected, "pcr4": Measurements(made).tpm_pcrs(Machine(patched_for=MEMORY_MIB << 20))[4]}
+    assert older["pcr4"] != expected["pcr4"]
+    assert rules.pcrs.admits({"pcr0": b"\x11" * 32, **older})
+    for name in expected:
+        assert not rules.pcrs.admits({"pcr0": b"\x11" * 32, **expected, name: bytes(32)})
+
+
+def test_the_policy_for_a_tpm_changes_with_every_part_of_the_image(tmp_path: Path) -> None:
+    before = tpm_registers(image(tmp_path))
+    for name, register in (("vmlinuz", "pcr4"), ("initrd", "pcr9")):
+        content = FILES[name]
+        after = tpm_registers(image(tmp_path, {name: content[:-1] + bytes([content[-1] ^ 1])}))
+        assert {it for it in before if before[it] != after[it]} == {register}
+    assert tpm_registers(image(tmp_path, cmdline="quiet splash"))["pcr9"] != before["pcr9"]
