@@ -12,8 +12,6 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
-
 from enarx.api.vm_image import SBOM, VmImage
 from enarx.attest import Kind, Tee
 from enarx.host import platform
@@ -22,6 +20,7 @@ from enarx.host.backends._machine import MachineBackend, this_machine
 from enarx.host.platform._kvm import vm_tpm
 from enarx.host.platform._machine import Machine
 from enarx.host.vm import Protection, Seeds, VmKeep, find_accelerator
+from enarx.host.vm._tpm import pem_of
 from enarx.tcb.errors import Malformed, Unavailable
 
 
@@ -61,11 +60,15 @@ class VmTpmBackend(MachineBackend):
         ]
         return Support(ready=all(fact.passed for fact in facts), facts=tuple(facts))
 
+    def prepare(self, image: Path) -> None:
+        """Read the image, and make the seeds if this host has none."""
+        super().prepare(image)
+        self._seeds().public_key()
+
     def endorsements(self) -> Endorsements:
         """Give the attestation key of this host's TPMs, for who wants to enrol it."""
         key = self._seeds().public_key()
-        pem = load_der_public_key(key).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        return Endorsements(documents=((Kind.PUBLIC_KEY.value, key),), roots=(pem,))
+        return Endorsements(documents=((Kind.PUBLIC_KEY.value, key),), roots=(pem_of(key),))
 
     def start(self, image: VmImage, tenant: bytes) -> Launched:
         """Start a machine with a TPM of its own, and wait until it is ready."""

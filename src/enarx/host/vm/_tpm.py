@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from enarx.tcb import tpm
 from enarx.tcb.errors import EnarxError, Unavailable
@@ -28,6 +28,8 @@ from enarx.tcb.errors import EnarxError, Unavailable
 PROGRAM: Final = "swtpm"
 SEEDS: Final = "tpm2-00.permall"
 """The file in which swtpm keeps what a TPM 2.0 never forgets."""
+KEY: Final = "attestation-key.pem"
+"""What the owner of the host gives to tenants; it is written for him, and never read."""
 TIMEOUT_S: Final = 20.0
 _ANSWERS: Final = ("--flags", "not-need-init,startup-clear")
 """It was switched on, and nobody sends a first command."""
@@ -71,7 +73,10 @@ class Seeds:
         with self._lock:
             if self._key is None:
                 with self._copy() as folder:
-                    self._key = _attestation_key(folder)
+                    found = _attestation_key(folder)
+                with _failing(self._place):
+                    (self._place / KEY).write_bytes(pem_of(found))
+                self._key = found
             return self._key
 
     def new_tpm(self) -> Tpm:
@@ -111,6 +116,11 @@ class Seeds:
         made = Path(tempfile.mkdtemp(dir=self._place / "keeps"))
         shutil.copy(seeds, made / SEEDS)
         return made
+
+
+def pem_of(spki: bytes) -> bytes:
+    """Give a public key in PEM."""
+    return load_der_public_key(spki).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _attestation_key(folder: Path) -> bytes:

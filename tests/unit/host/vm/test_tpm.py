@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
 from enarx.api.vm_image import VmImage
 from enarx.host.backend import LaunchRequest, open_backend
@@ -18,7 +18,7 @@ from enarx.host.backends.vm_tpm import VmTpmBackend
 from enarx.host.platform._machine import Machine
 from enarx.host.vm import Accelerator, Guest, Protection, Seeds, qemu_command
 from enarx.host.vm._options import Files
-from enarx.host.vm._tpm import SEEDS
+from enarx.host.vm._tpm import KEY, SEEDS
 from enarx.tcb.errors import Malformed, Unavailable
 
 
@@ -32,6 +32,7 @@ def test_the_key_is_made_once_and_stays(tmp_path: Path) -> None:
     assert (tmp_path / "state" / SEEDS).read_bytes() == content
     again.close()
     parsed = load_der_public_key(key)
+    assert load_pem_public_key((tmp_path / "state" / KEY).read_bytes()) == parsed
     assert isinstance(parsed, ec.EllipticCurvePublicKey)
     assert isinstance(parsed.curve, ec.SECP256R1)
     other = Seeds(tmp_path / "other")
