@@ -151,7 +151,7 @@ def named(target: Target, digest: bytes) -> dict[str, Any]:
 
 @pytest.mark.tees("snp")
 def test_host_data_and_id_block_stand_in_the_report(target: Target, agent: Agent) -> None:
-    claims = claims_of(target, agent, named(target, target.expected["measurement"]))
+    claims = claims_of(target, agent, named(target, target.expected["measurement"][0]))
     assert isinstance(claims.detail, SnpDetail)
     report = claims.detail.report
     assert report.host_data == HOST_DATA
