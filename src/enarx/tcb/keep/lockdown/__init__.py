@@ -33,6 +33,7 @@ COMPONENT_FILES: Final = _namespaces.WORK
 """Where the file system of a component is, when its root was emptied."""
 WORK_BYTES, WORK_FILES = 1 << 30, 1 << 14
 DESCRIPTORS, THREADS = 4096, 4096
+_CAP_SYS_BOOT: Final = 22
 
 
 class Step(Enum):
@@ -62,6 +63,10 @@ class Profile(Enum):
     """Everything that the workload reaches is our code over inherited descriptors."""
     COMPONENT = "component"
     """The engine's own WASI serves the workload, over a private file system."""
+    CARRIER = "carrier"
+    """The first process of a VM keep, between the host's port and the keep; it ends the machine."""
+    TREE = "tree"
+    """The process of a VM keep that reads the platform's attributes for the keep."""
 
 
 class Result(NamedTuple):
@@ -110,18 +115,24 @@ def isolate(profile: Profile, *, work_bytes: int = WORK_BYTES, work_files: int =
         os.close(proc_self)
 
 
-def confine(profile: Profile) -> list[Result]:
-    """Give up resources, privileges, files and system calls for ever; the process must have one thread."""
-    component = profile is Profile.COMPONENT
-    emptied = [f"/{name}" for name in os.listdir("/")] == [COMPONENT_FILES]  # else it may be somebody else's
-    work = COMPONENT_FILES if component and emptied else None
+def confine(profile: Profile, *, beneath: str | None = None) -> list[Result]:
+    """Give up resources, privileges, files and system calls for ever; the process must have one thread.
+
+    ``beneath`` is the only directory whose files a profile that may open some reaches; a component has its own.
+    """
+    if profile is Profile.COMPONENT:
+        emptied = [f"/{name}" for name in os.listdir("/")] == [
+            COMPONENT_FILES
+        ]  # else it may be somebody else's
+        beneath = COMPONENT_FILES if emptied else None
+    capabilities = 1 << _CAP_SYS_BOOT if profile is Profile.CARRIER else 0
     return [
         _attempt(Step.RESOURCE_LIMITS, _resource_limits),
-        _attempt(Step.NO_CAPABILITIES, _no_capabilities),
+        _attempt(Step.NO_CAPABILITIES, partial(_no_capabilities, capabilities)),
         _attempt(Step.NO_NEW_PRIVILEGES, partial(prctl, _syscalls.PR_SET_NO_NEW_PRIVS, 1)),
-        _attempt(Step.LANDLOCK, partial(_landlock.restrict, work)),
+        _attempt(Step.LANDLOCK, partial(_landlock.restrict, beneath)),
         _attempt(Step.NOT_DUMPABLE, partial(prctl, _syscalls.PR_SET_DUMPABLE, 0)),
-        _attempt(Step.SECCOMP, partial(_seccomp.allow_only, files=component)),
+        _attempt(Step.SECCOMP, partial(_seccomp.allow_only, profile.value)),
     ]
 
 
@@ -164,13 +175,13 @@ def _resource_limits() -> str:
     return f"{DESCRIPTORS} descriptors, {THREADS} threads, no core"
 
 
-def _no_capabilities() -> None:
+def _no_capabilities(but: int) -> None:
     with suppress(OSError):  # after the last capability, or at once for a process that has none to lose
         prctl(_syscalls.PR_SET_SECUREBITS, 0xEF)  # no rights for uid 0, none kept or raised, all of it locked
         for capability in range(64):
             prctl(_syscalls.PR_CAPBSET_DROP, capability)
     header = create_string_buffer(struct.pack("=Ii", 0x2008_0522, 0), 8)  # version 3, this thread
-    call("capset", header, create_string_buffer(24))
+    call("capset", header, create_string_buffer(struct.pack("=II", but, but), 24))
 
 
 def _write_xor_execute() -> str:

@@ -32,6 +32,18 @@ unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat readlink
 utimensat fsync fdatasync fadvise64 pwrite64 pwritev preadv2 pwritev2 dup2 dup3 pipe2 socketpair timerfd_create
 timerfd_settime
 """
+# Memory, signals and the end: what any Python lives on that runs nothing but ours.
+_PLAIN: Final = """
+read write close munmap mremap madvise brk rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack restart_syscall futex
+getpid gettid exit exit_group clock_gettime
+"""
+# A VM keep's first process: bytes between the port and Unix sockets, which it makes and hands on; a child that ends.
+_CARRIER: Final = """
+readv writev splice pipe2 pread64 poll ppoll epoll_ctl epoll_wait epoll_pwait epoll_pwait2 recvfrom recvmsg shutdown
+getsockname socketpair bind listen connect wait4 waitid
+"""
+# The process that serves the keep a tree of attributes.
+_TREE: Final = "lseek fstat getdents64 openat mkdirat unlinkat"
 _NEVER: Final = """
 execve execveat fork vfork ptrace process_vm_readv process_vm_writev bpf init_module finit_module kexec_load unshare
 setns mount umount2 pivot_root
@@ -66,6 +78,23 @@ _CHECKS: Final[Mapping[str, Sequence[Check]]] = {
     "prctl": [Check(0, [PR_SET_NAME, PR_GET_NAME, PR_SET_MDWE])],
     "seccomp": [Check(0, [1]), Check(2, [1])],  # one more filter, for all threads
 }
+_DATA_ONLY: Final = {"mmap": [_NO_PROT_EXEC], "mprotect": [_NO_PROT_EXEC], "fcntl": _CHECKS["fcntl"]}
+_POWER_OFF: Final = 0x4321_FEDC
+_FILTERS: Final[Mapping[str, tuple[str, Mapping[str, Sequence[Check]]]]] = {
+    "module": (_ALWAYS, _CHECKS),
+    "component": (_ALWAYS + _FILES, _CHECKS),
+    "carrier": (
+        _PLAIN + _CARRIER,
+        {
+            **_DATA_ONLY,
+            **{name: _CHECKS[name] for name in ("ioctl", "sendto", "sendmsg", "getsockopt", "setsockopt")},
+            "socket": [Check(0, [1])],  # AF_UNIX
+            "reboot": [Check(4, [_POWER_OFF])],
+        },
+    ),
+    "tree": (_PLAIN + _TREE, {**_DATA_ONLY, "newfstatat": _CHECKS["newfstatat"]}),
+}
+"""By profile: calls without conditions, and those with."""
 _ARCHITECTURE: Final = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}.get(MACHINE, 0)
 # BPF_LD|W|ABS, ALU|AND|K, JMP|JEQ|K, JMP|JGE|K, RET|K
 _LOAD, _AND, _JEQ, _JGE, _RET = 0x20, 0x54, 0x15, 0x35, 0x06
@@ -101,16 +130,17 @@ def _install(rules: Iterable[tuple[str, Iterable[Check], int]], default: int) ->
     return f"{len(program)} instructions"
 
 
-def allow_only(*, files: bool) -> str:
-    """Refuse every system call but those of a keep, with those for files or without."""
-    plain = (_ALWAYS + _FILES if files else _ALWAYS).split()
+def allow_only(profile: str) -> str:
+    """Refuse every system call but those of ``profile``."""
+    names, checked = _FILTERS[profile]
+    plain = names.split()
     return _install(
         [
             *((name, (), ALLOW) for name in plain),
             *((name, (), KILL) for name in _NEVER.split()),
             ("clone3", (), ENOSYS),
             ("tgkill", [Check(0, [os.getpid()])], ALLOW),
-            *((name, checks, ALLOW) for name, checks in _CHECKS.items() if name not in plain),
+            *((name, checks, ALLOW) for name, checks in checked.items() if name not in plain),
         ],
         default=EPERM,
     )

@@ -2,7 +2,7 @@
 
 1. Make a system of what the kernel left (``_machine``); find the port to the host, and where evidence comes from.
 2. Load what every keep needs, and fork the keep: the same ``AttestedKeep``, as confined as any process keep.
-3. Serve the port until the keep has ended (``_door``); power off.
+3. Give up all but carrying bytes and the power switch; serve the port until the keep has ended (``_door``); power off.
 
 Nothing is read from the kernel's command line, and there is no console.
 """
@@ -17,13 +17,21 @@ from typing import Final
 from enarx.tcb.errors import EnarxError, Unavailable
 from enarx.tcb.keep.attested import AttestedKeep
 from enarx.tcb.keep.confinement import confined_child
-from enarx.tcb.keep.lockdown import Profile, close_all_but, isolate
+from enarx.tcb.keep.lockdown import Profile, close_all_but, confine, isolate
 from enarx.tcb.keep.network import load
 from enarx.tcb.keep.platform import Tree
 from enarx.tcb.keep.runner import Runtime, prepare
 from enarx.tcb.keep.vm._door import Door
 from enarx.tcb.keep.vm._launch_secret import take_secret
-from enarx.tcb.keep.vm._machine import CONFIG, SECURITY, has_randomness, open_port, power_off, set_up
+from enarx.tcb.keep.vm._machine import (
+    CONFIG,
+    SECURITY,
+    has_randomness,
+    killed_for_memory,
+    open_port,
+    power_off,
+    set_up,
+)
 from enarx.tcb.keep.vm._tpm_tree import TpmTree
 from enarx.tcb.keep.vm._tree_server import DirectoryTree, serve_tree
 from enarx.tcb.sallyport.items import Exited
@@ -68,10 +76,20 @@ def _live(port: int) -> None:
     os.close(platform)
     os.set_blocking(port, False)
     door = Door(port, ours, pid)
+    killed_for_memory()  # which opens what it reads, while that is possible
     try:
+        _confine(Profile.CARRIER)
         door.serve()
     except EnarxError as error:
         door.report(error)
+
+
+def _confine(profile: Profile, *, beneath: str | None = None) -> None:
+    """Give up what this process does not need. Raises ``Unavailable`` if a layer is missing."""
+    missing = [result for result in confine(profile, beneath=beneath) if not result.applied]
+    if missing:
+        detail = ", ".join(f"{result.step.value} ({result.detail})" for result in missing)
+        raise Unavailable(f"a process of the machine cannot be confined: {detail}")
 
 
 def _keep(channel: socket.socket, platform: int, runtime: Runtime) -> None:
@@ -95,7 +113,8 @@ def _hardware() -> int | None:
             close_all_but(ours.fileno())
             tree = _evidence()
             if tree is not None:
-                ours.send(b"!")
+                _confine(Profile.TREE, beneath=TSM if isinstance(tree, DirectoryTree) else None)
+                os.write(ours.fileno(), b"!")
                 serve_tree(ours.fileno(), tree)
         finally:
             os._exit(0)

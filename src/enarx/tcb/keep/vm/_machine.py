@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import time
+from functools import cache
 from typing import Final
 
 from enarx.tcb.errors import Unavailable
@@ -50,8 +51,8 @@ def open_port(name: str, *, wait: bool) -> int | None:
 
 
 def killed_for_memory() -> int:
-    """Count the processes that the kernel has killed because memory ran out."""
-    for line in _read("/proc/vmstat").splitlines():
+    """Count the processes that the kernel has killed because memory ran out; only the first time opens a file."""
+    for line in os.pread(_vmstat(), 1 << 16, 0).splitlines():
         if line.startswith(b"oom_kill "):
             return int(line.split()[1])
     return 0
@@ -63,6 +64,11 @@ def has_randomness() -> bool:
         return True
     flags = next((it for it in _read("/proc/cpuinfo").splitlines() if it.startswith(b"flags")), b"")
     return b"rdrand" in flags.split()  # the kernel strikes it out where it does not work
+
+
+@cache
+def _vmstat() -> int:
+    return os.open("/proc/vmstat", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def power_off() -> None:
