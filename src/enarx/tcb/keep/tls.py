@@ -7,7 +7,6 @@ import ipaddress
 import select
 import socket
 import time
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import SSL, crypto
 
 from enarx.tcb.errors import EnarxError, Malformed
+from enarx.tcb.record import record
 
 SUITES: Final = b"TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
 RECORD_BYTES: Final = 1 << 14
@@ -34,7 +34,7 @@ class HandshakeError(EnarxError):
     """The peer is not who it should be, or does not speak our TLS."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Credential:
     """A private key and its certificates, the leaf first."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
 from enarx.tcb.errors import Malformed
+from enarx.tcb.record import record
 from enarx.tcb.wire import Value, encode
 
 LABEL: Final = "enarx-audit/1"
@@ -18,7 +18,7 @@ MAX_CHALLENGES: Final = MAX_RECORDS - 16
 """A keep with so many records answers nobody new: what is left is for its own life, up to its end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class AuditRecord:
     """One entry; ``facts`` never hold a secret. There is no time in it: who keeps a log adds his own."""
 
@@ -64,8 +64,8 @@ class AuditLog:
 def verify_chain(records: Iterable[AuditRecord]) -> bytes:
     """Give the head of a complete chain. Raises ``Malformed`` where a record is missing, changed or out of place."""
     head = START
-    for index, record in enumerate(records):
-        if record.index != index or record.previous != head:
+    for index, found in enumerate(records):
+        if found.index != index or found.previous != head:
             raise Malformed(f"audit record {index}: it does not follow the one before it")
-        head = record.digest()
+        head = found.digest()
     return head

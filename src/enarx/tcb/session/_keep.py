@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from hashlib import sha256
 
 from enarx.tcb.binding import Binding, Role, Stage
 from enarx.tcb.errors import ProtocolViolation
+from enarx.tcb.record import field, record
 from enarx.tcb.session._audit import MAX_CHALLENGES
 from enarx.tcb.session._messages import (
     MAX_CHUNK_BYTES,
@@ -38,14 +38,14 @@ from enarx.tcb.wire import FrameDecoder, Value, frame
 from enarx.tcb.workload import Job, Outcome, configuration_digest, workload_digest
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Challenged:
     """Get evidence over ``binding`` and hand it to ``attest``."""
 
     binding: Binding
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Delivered:
     """The workload is here; hand evidence over ``binding`` to ``attest``: the keep is locked from now on."""
 
@@ -53,12 +53,12 @@ class Delivered:
     binding: Binding
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Started:
     """Run the workload."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Attached:
     """Send output from these offsets on."""
 
@@ -66,14 +66,14 @@ class Attached:
     stderr: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Typed:
     """Bytes for standard input; none are its end."""
 
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Stopped:
     """End the workload now."""
 
@@ -81,20 +81,18 @@ class Stopped:
 Event = Challenged | Delivered | Started | Attached | Typed | Stopped
 
 
-@dataclass(slots=True, kw_only=True)
 class Keep:
     """What one keep is to all its connections: its life, its name, and from the delivery on its tenant."""
 
-    life: Life
-    instance: bytes
-    key: bytes
-    """SHA-256 of the public key of its TLS certificate."""
-    tenant: bytes | None = None
-    """SHA-256 of the key of whoever delivered; nobody else is served afterwards."""
-    workload: bytes = b""
-    configuration: bytes = b""
-    seen: set[bytes] = field(default_factory=set)
-    """Nonces that were answered: none is answered twice."""
+    def __init__(self, *, life: Life, instance: bytes, key: bytes) -> None:
+        self.life, self.instance = life, instance
+        self.key = key
+        """SHA-256 of the public key of its TLS certificate."""
+        self.tenant: bytes | None = None
+        """SHA-256 of the key of whoever delivered; nobody else is served afterwards."""
+        self.workload = self.configuration = b""
+        self.seen: set[bytes] = set()
+        """Nonces that were answered: none is answered twice."""
 
 
 class KeepSession:

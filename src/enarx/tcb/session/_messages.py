@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
 from enarx.tcb.binding import INSTANCE_BYTES, NONCE_BYTES, Stage
+from enarx.tcb.record import field, record
 from enarx.tcb.wire import Value, Vocabulary, anything, member, number, octets, text, truth
 
 MAX_MESSAGE_BYTES: Final = 4 << 20
@@ -43,7 +43,7 @@ class Message:
 # Tenant to keep.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Hello(Message):
     """The challenge; the signature proves that the tenant's key (Ed25519) is at this end of this TLS session."""
 
@@ -53,7 +53,7 @@ class Hello(Message):
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Deliver(Message):
     """The workload: ``size`` bytes follow in chunks. The header holds secrets, so it has no representation."""
 
@@ -61,19 +61,19 @@ class Deliver(Message):
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Chunk(Message):
     """The next bytes of the delivery."""
 
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Run(Message):
     """The locked keep is the right one: run."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Attach(Message):
     """Send what the workload wrote from these offsets on, and what it will write."""
 
@@ -81,14 +81,14 @@ class Attach(Message):
     stderr: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Input(Message):
     """Bytes for standard input; none are its end."""
 
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Stop(Message):
     """End the workload now."""
 
@@ -96,7 +96,7 @@ class Stop(Message):
 # Keep to tenant.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Attestation(Message):
     """Evidence over the binding of this session at ``stage``; the digests are empty until the keep is locked."""
 
@@ -107,14 +107,14 @@ class Attestation(Message):
     evidence: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Progress(Message):
     """What the keep is doing, for people."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Output(Message):
     """What the workload wrote, beginning at ``offset`` of its stream; a gap means that the keep had to forget."""
 
@@ -123,7 +123,7 @@ class Output(Message):
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Extent(Message):
     """Where both streams end at the moment of an ``Attach``, and whether the workload had ended."""
 
@@ -132,7 +132,7 @@ class Extent(Message):
     ended: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Exited(Message):
     """The workload has ended; ``audit`` are all records of this keep."""
 
@@ -140,7 +140,7 @@ class Exited(Message):
     audit: Value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Problem(Message):
     """The keep refuses, and says why; the connection is over."""
 

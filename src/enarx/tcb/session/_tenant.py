@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from enarx.tcb.binding import Binding, Role, Stage
 from enarx.tcb.errors import ProtocolViolation
+from enarx.tcb.record import field, record
 from enarx.tcb.session._audit import AuditRecord, verify_chain
 from enarx.tcb.session._messages import (
     MAX_CHUNK_BYTES,
@@ -36,7 +36,7 @@ from enarx.tcb.wire import FrameDecoder, Value, frame
 from enarx.tcb.workload import Job, Outcome, configuration_digest, workload_digest
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Attested:
     """Evidence to verify against ``binding``; hand the report data that was verified to ``accept``."""
 
@@ -44,7 +44,7 @@ class Attested:
     evidence: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Ended:
     """The workload has ended; ``audit`` is the keep's complete chain."""
 
