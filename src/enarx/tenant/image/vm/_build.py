@@ -30,19 +30,21 @@ from enarx.tenant.image.vm._contents import bill, file_list
 from enarx.tenant.image.vm._cpio import cpio
 from enarx.tenant.image.vm._deb import read_deb
 from enarx.tenant.image.vm._fetch import Cache
-from enarx.tenant.image.vm._guest import Guest
+from enarx.tenant.image.vm._guest import FORM, Guest
 from enarx.tenant.image.vm._kernel import MODULES, vmlinux
 from enarx.tenant.image.vm._lock import Lock, Package, Role, installed_lock
 from enarx.tenant.image.vm._sources import Source, license_of, own_sources, system_sources, wheel_sources
 from enarx.tenant.image.vm._tree import INIT, build_tree
 
 COMMAND_LINE: Final = (
-    "quiet loglevel=0 panic=-1 reboot=t cryptomgr.notests "
-    "initcall_blacklist=jent_mod_init,crypto_kdf108_init,trace_eval_init "
+    "quiet loglevel=0 panic=-1 reboot=t cryptomgr.notests noreplace-smp "
+    "initcall_blacklist=jent_mod_init,crypto_kdf108_init,trace_eval_init,"
+    "ftrace_check_for_weak_functions,bpf_tcp_ca_kfunc_init,bpf_dummy_struct_ops_init "
     "random.trust_cpu=on random.trust_bootloader=off"
 )
-"""No console, no second chance after a panic, no self-tests of parts that a keep does not use; and the processor's
-randomness counts, what the host calls a seed does not.
+"""No console, no second chance after a panic, no self-tests and no tables of parts that a keep does not use (tracing,
+TCP in BPF); the instructions for several processors also on one, as replacing them costs a translated guest more than
+they ever would; and the processor's randomness counts, what the host calls a seed does not.
 """
 CONSOLE: Final = COMMAND_LINE.replace("quiet loglevel=0", "console=ttyS0 loglevel=7")
 """The same with everything the kernel says on the first serial line: to find faults, never for a secret."""
@@ -147,8 +149,8 @@ def _is_wanted(path: str) -> bool:
 
 
 def _compressed(archive: bytes, guest: Guest, cache: Cache) -> bytes:
-    """Compress the archive, which takes most of a build's time: once for each archive."""
-    name = f"initrd-{sha256(archive).hexdigest()}.zst"
+    """Compress the archive, which takes most of a build's time: once for each archive and form."""
+    name = f"initrd-{sha256(repr(FORM).encode() + archive).hexdigest()}.zst"
     found = cache.kept(name)
     if found is not None and guest.decompress(found, len(archive)) == archive:
         return found

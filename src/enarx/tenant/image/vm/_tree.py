@@ -22,14 +22,22 @@ from enarx.tenant.image.vm._lock import Wheel
 from enarx.tenant.image.vm._sources import MODULES, Origin, Source, write_out
 
 INIT: Final = f"""#!/usr/bin/python3.11 -ISB
+import gc
 import sys
 
+gc.disable()
 sys.path.append("/{MODULES}")
 from enarx.tcb.keep.vm.__main__ import main
 
+gc.freeze()
+gc.enable()
 main()
 """
-"""What the kernel starts: isolated from the environment, without site packages, writing no byte code."""
+"""What the kernel starts: isolated from the environment, without site packages, writing no byte code.
+
+Modules are loaded without a search for garbage, which would go over all of them again and again and find none; and
+none goes over them later, in the keep, which would copy every page that the first process and the keep share.
+"""
 NODES: Final = {
     "dev/console": character_device(5, 1),
     "dev/null": character_device(1, 3, mode=0o666),
