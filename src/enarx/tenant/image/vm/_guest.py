@@ -23,8 +23,8 @@ TIMEOUT_S: Final = 300
 FORM: Final = {"100": 9, "105": 6, "1002": 2}
 """zstd's level, its shortest match, and no Huffman codes: a kernel unpacks it while somebody waits.
 
-Of 52 MB this leaves 19.1; level 9 alone leaves 17.5, and takes a third more instructions to unpack. Level 19 leaves
-15.5, and takes as many.
+Of 52 MB this leaves 19.1; level 9 alone leaves 17.5, and takes two fifths more instructions to unpack. Level 19
+leaves 15.5, and takes three quarters more.
 """
 _TRACE: Final = """
 import sys
