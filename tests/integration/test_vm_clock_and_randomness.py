@@ -1,4 +1,6 @@
-"""A VM keep's randomness is the processor's; the host offers none, and a keep without it does not start."""
+"""What a machine could have from its host alone: randomness, of which a keep takes none, and the time, which is all
+there is and which nothing but the workload goes by.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.integration.vm_keep import CACHE, booting, keep_image
+from tests.integration.test_vm_keep import job
+from tests.integration.vm_keep import CACHE, booting, keep_image, machine
 
 from enarx.api.vm_image import VmImage
 from enarx.host.keep_process import KeepNotStarted
 from enarx.host.vm import Guest, Protection, find_accelerator, qemu_command
 from enarx.host.vm._options import Files
+from enarx.tcb.workload import Ending
 from enarx.tenant.image.vm import Cache, Options, build_vm_image
 from enarx.tenant.image.vm._build import COMMAND_LINE
 
@@ -86,3 +90,23 @@ def test_no_guest_has_a_source_of_randomness_of_its_host(protection: Protection)
     command = " ".join(qemu_command(protection, Guest(cmdline=COMMAND_LINE), files, find_accelerator()))
     assert "rng" not in command
     assert "random.trust_cpu=on random.trust_bootloader=off" in command
+
+
+NOW = """(module (import "wasi_snapshot_preview1" "clock_time_get" (func $now (param i32 i64 i32) (result i32)))
+ (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
+ (memory (export "memory") 1)
+ (func (export "_start")
+  (drop (call $now (i32.const 0) (i64.const 1) (i32.const 8)))
+  (i32.store (i32.const 0) (i32.const 8)) (i32.store (i32.const 4) (i32.const 8))
+  (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 20)))))"""
+"""Writes the time of day, in nanoseconds, as eight bytes."""
+
+
+def test_a_clock_that_lies_deceives_the_workload_and_nobody_else() -> None:
+    """The tenant accepts evidence, delivers and gets the outcome, all by its own clock."""
+    image = keep_image()
+    guest = Guest(cmdline=image.cmdline, extra=("-rtc", "base=2001-09-09T01:46:40"))
+    with machine(image, guest=guest) as (_, host):
+        stdout, _, end = host.tenant().attest().deliver(job(NOW)).run()
+    assert end.outcome.ending is Ending.EXITED
+    assert 1_000_000_000 <= int.from_bytes(stdout, "little") // 10**9 < 1_000_000_000 + 600
