@@ -28,9 +28,11 @@ from tests.integration.agent_process import (
 )
 from tests.integration.agent_process import machine as platform_machine
 from tests.integration.conftest import free_port
+from tests.integration.deploy_tenant import Tenant, root_of
 from tests.integration.test_deploy import HELLO_AND_STAY, module
-from tests.integration.test_vm_keep import expected
+from tests.integration.test_vm_keep import expected, hog
 from tests.integration.vm_keep import booting, file_in, keep_image
+from wasmtime import wat2wasm
 
 from enarx.api.vm_image import VmImage
 from enarx.cli._exit import ExitCode
@@ -100,25 +102,22 @@ def test_a_restarted_agent_knows_no_machine_of_the_one_before_and_a_killed_platf
     agent.ended()
     until(lambda: not alive(qemu), "the machine outlives its agent")
 
-    def told(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [BIN / "enarx", "keep", *arguments],
-            env={**os.environ, "XDG_DATA_HOME": str(tmp_path / "home")},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-        )
+    tenant = Tenant(tmp_path / "home", address.url, None)
 
-    assert "connection refused" in told("list").stdout
+    def told(*arguments: str) -> tuple[int, str, str]:
+        done = tenant.run("keep", *arguments)
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    assert "connection refused" in told("list")[1]
     again = owned.agent(*listen)
-    assert "gone: its host knows it no more" in told("list").stdout
+    assert "gone: its host knows it no more" in told("list")[1]
     for command in ("attach", "logs", "stop", "evidence"):
-        refused = told(command, kept.keep[:8])
-        assert (refused.returncode, refused.stdout) == (ExitCode.REFUSED, "")
-        assert f"keep {kept.keep} is gone" in refused.stderr
-        assert "--force" in refused.stderr
-    assert told("stop", "--force", kept.keep[:8]).returncode == 0
-    assert told("list").stdout == "no keeps\n"
+        code, stdout, stderr = told(command, kept.keep[:8])
+        assert (code, stdout) == (ExitCode.REFUSED, "")
+        assert f"keep {kept.keep} is gone" in stderr
+        assert "--force" in stderr
+    assert told("stop", "--force", kept.keep[:8])[0] == 0
+    assert told("list")[1] == "no keeps\n"
     with client(again) as asker:
         assert asker.keeps() == []
         new = asker.create("snp")
@@ -131,6 +130,19 @@ def test_a_restarted_agent_knows_no_machine_of_the_one_before_and_a_killed_platf
         with pytest.raises(HostUnable, match="platform"):
             asker.create()
     assert again.end() == 0
+
+
+def test_a_tenant_whose_machine_ran_out_of_memory_is_told_so(
+    owned: Machine, image: VmImage, tmp_path: Path
+) -> None:
+    """By the host, which nobody vouches for: all that the keep itself could say is lost with it."""
+    agent = owned.agent()
+    tenant = Tenant(tmp_path / "home", agent.first["url"], root_of(owned.state, tmp_path / "root.pem"))
+    workload = file_in(tmp_path, "hog.wasm", bytes(wat2wasm(hog())))
+    done = tenant.deploy(workload, "--image", image.directory)
+    assert done.returncode == ExitCode.KEEP_LOST, done.stderr
+    assert b"its host says: the keep's machine ran out of memory" in done.stderr
+    agent.heard("ended: the keep's machine ran out of memory")
 
 
 def test_an_agent_that_is_told_to_end_does_not_wait_for_a_machine_that_boots(owned: Machine) -> None:

@@ -34,7 +34,10 @@ class ExitCode(IntEnum):
         "deploy, keep: the keep did not prove that it is what you accept; it was told no secret.",
     )
     TIME_LIMIT = 124, "run, deploy: the workload did not end within the time limit."
-    KEEP_LOST = 125, "run, deploy: the keep was killed or crashed; nothing is known about the workload's end."
+    KEEP_LOST = (
+        125,
+        "run, deploy, keep: the keep was killed or crashed; nothing is known about the workload's end.",
+    )
     UNRUNNABLE = 126, "run, deploy: the module has no entry point, or needs what the keep does not offer."
     INTERRUPTED = 130, "Interrupted from the keyboard."
     TRAPPED = (

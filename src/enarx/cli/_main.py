@@ -46,6 +46,10 @@ class NotAccepted(EnarxError):
     """A keep did not prove that it is what its tenant accepts."""
 
 
+class KeepLost(EnarxError):
+    """The connection to a keep broke, and what became of the workload is not known."""
+
+
 class LazyGroup(click.Group):
     """A group that loads a command's module when the command is named."""
 
@@ -145,6 +149,8 @@ def exit_code_of(error: EnarxError) -> ExitCode:
     match error:
         case NotAccepted():
             return ExitCode.NOT_ACCEPTED
+        case KeepLost():
+            return ExitCode.KEEP_LOST
         case Malformed():
             return ExitCode.MALFORMED
         case Unavailable():

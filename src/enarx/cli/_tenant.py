@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import click
 
 from enarx.cli._files import load_collateral, read
-from enarx.cli._main import NotAccepted
+from enarx.cli._main import KeepLost, NotAccepted
 from enarx.cli._output import Output, printable
 from enarx.tcb.errors import Malformed
 
@@ -130,14 +130,20 @@ def collateral_of(paths: Sequence[Path]) -> CollateralFrom | Collateral:
 
 @contextmanager
 def accepted_only() -> Iterator[None]:
-    """Give a keep that is not accepted an exit code of its own: no workload has run, and no secret has left."""
+    """Give a keep that is not accepted an exit code of its own: no workload has run, and no secret has left.
+
+    One that falls silent has one, too: nothing is known about the workload's end.
+    """
     from enarx.attest import EvidenceRejected
+    from enarx.tenant.channel import ChannelLost
     from enarx.tenant.judge import KeepRejected
 
     try:
         yield
     except (EvidenceRejected, KeepRejected) as error:
         raise NotAccepted(str(error), hint=error.hint) from None
+    except ChannelLost as error:
+        raise KeepLost(str(error), hint=error.hint) from None
 
 
 def observer_of(output: Output) -> Observer:

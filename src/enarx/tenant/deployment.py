@@ -33,13 +33,14 @@ from enarx.tcb.workload import Job, Limits, Outcome, Secret
 from enarx.tenant.agent_calls import HostAddress, HostMisbehaved, printable
 from enarx.tenant.agent_client import AgentClient
 from enarx.tenant.audit import AuditFile
-from enarx.tenant.channel import Channel
+from enarx.tenant.channel import Channel, ChannelLost
 from enarx.tenant.conversation import Conversation
 from enarx.tenant.credentials import Credential, Credentials
 from enarx.tenant.difference import name_difference
 from enarx.tenant.endorsement import CollateralChoice, CollateralFrom, collateral_for, read_platform
 from enarx.tenant.image import installed_image
 from enarx.tenant.judge import Judge, Verdict
+from enarx.tenant.last_word import add_last_word
 from enarx.tenant.launch import Prepared, prepare
 from enarx.tenant.package import Package, read_package
 from enarx.tenant.reference import KeepImage, read_keep_image, reference_values
@@ -140,6 +141,8 @@ class _Undertaking:
         try:
             if error is not None:
                 reason = str(error) if isinstance(error, EnarxError) else type(error).__name__
+                if isinstance(error, ChannelLost) and self._kept is not None:
+                    add_last_word(error, self._plan.host, self._kept.id)
                 self._abandon()  # first: what cannot be told or recorded must not keep it alive
                 self.tell(Who.TENANT, What.STOPPED, f"given up: {reason}")
             if self._plan.audit is not None:

@@ -17,13 +17,14 @@ from enarx.tcb.workload import Outcome
 from enarx.tenant.agent_calls import HostAddress, NoSuchKeep
 from enarx.tenant.agent_client import AgentClient
 from enarx.tenant.audit import AuditFile
-from enarx.tenant.channel import Channel
+from enarx.tenant.channel import Channel, ChannelLost
 from enarx.tenant.conversation import Conversation
 from enarx.tenant.credentials import Credential
 from enarx.tenant.deployment import Result
 from enarx.tenant.endorsement import CollateralChoice, CollateralFrom, collateral_for, read_platform
 from enarx.tenant.judge import Judge, KeepRejected, Verdict
 from enarx.tenant.kept_launch import parse_kept
+from enarx.tenant.last_word import add_last_word
 from enarx.tenant.steps import Observer, Step, What, Who, nobody
 from enarx.tenant.streams import Input, Interrupt, Output, captured, sink_of, source_of
 from enarx.tenant.upgrade import open_channel
@@ -122,6 +123,9 @@ class Keep:
             if session.instance != self.credential.instance:
                 raise KeepRejected("this is another keep than the one that was left running")
             yield conversation, judge
+        except ChannelLost as lost:
+            add_last_word(lost, self.host, self.credential.keep)
+            raise
         finally:
             conversation.close()
             if self.audit is not None:
