@@ -29,6 +29,9 @@ from ketuvim.errors import KetuvimError
 from ketuvim.sev_platform import SevPlatform
 
 MAX_TENANT_BYTES: Final = 1 << 16
+ENCRYPTED_STATE: Final = 1 << 2
+"""SEV-ES, in the policy. Such a machine is made by KVM_SEV_INIT2 (Linux 6.10): the older call leaves the state of the
+floating-point unit out of what is measured, and ``enarx.attest.measure`` computes it with that."""
 FIRMWARE_MIB: Final = 16
 """Room for what is pinned beside the memory: the flash with OVMF, and what devices bring."""
 PUBLISHED: Final = "AMD's certificates for this chip"
@@ -63,9 +66,10 @@ class Owner:
         for name, content in (("godh", self.certificate), ("session", self.session)):
             (folder / name).write_bytes(b64encode(content))
         policy = int.from_bytes(self.policy, "little")
+        es = ",legacy-vm-type=off" if policy & ENCRYPTED_STATE else ""
         guest = f"sev-guest,id=tee0,cbitpos={c_bit},reduced-phys-bits={reduced_bits},policy={policy:#x}"
         files = f"dh-cert-file={folder}/godh,session-file={folder}/session"
-        return (f"{guest},kernel-hashes=on,{files}",)
+        return (f"{guest},kernel-hashes=on{es},{files}",)
 
 
 class SevKeep:

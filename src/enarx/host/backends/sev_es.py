@@ -10,3 +10,4 @@ class SevEsBackend(SevBackend):
     """``--backend sev-es=FILE``."""
 
     protection = Protection.SEV_ES
+    least_qemu = (9, 1)

@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tests.forge.kernel import bz_image
@@ -19,17 +20,22 @@ from enarx.host.backends.snp import SnpLaunch
 from enarx.host.backends.tdx import TdxLaunch
 from enarx.host.vm._options import Files, Guest, Protection, qemu_command
 
-OWNER = Owner(policy=bytes([5, 0, 0, 0]), certificate=bytes(2084), session=bytes(128))
+OWNER = Owner(policy=bytes([1, 0, 0, 0]), certificate=bytes(2084), session=bytes(128))
+ES_OWNER = replace(OWNER, policy=bytes([5, 0, 0, 0]))
 WITHOUT_HARDWARE = re.compile(
     r"cbitpos check failed|vm-type \S+ not supported by KVM|Could not access KVM|KVM required|failed to initialize kvm"
 )
-UNKNOWN = "does not accept value"
+UNKNOWN = re.compile("does not accept value|Invalid parameter 'legacy-vm-type'")
 TIMEOUT_S = 60.0
 Change = Callable[[list[str]], list[str]]
 
 
 def sev_objects(folder: Path) -> Sequence[str]:
     return OWNER.objects(47, 1, folder)
+
+
+def sev_es_objects(folder: Path) -> Sequence[str]:
+    return ES_OWNER.objects(47, 1, folder)
 
 
 def snp_objects(folder: Path) -> Sequence[str]:

@@ -11,10 +11,12 @@ from typing import Any, Self
 import pytest
 from tests.forge.firmware import Ovmf
 from tests.unit.host.backends.asked_qemu import (
+    ES_OWNER,
     OWNER,
     UNKNOWN,
     WITHOUT_HARDWARE,
     asked,
+    sev_es_objects,
     sev_objects,
     snp_objects,
     tdx_objects,
@@ -38,7 +40,7 @@ from ketuvim.sev_platform import SevPlatform
 BACKENDS: Sequence[type[MachineBackend]] = (SnpBackend, SevBackend, SevEsBackend, TdxBackend, PefBackend)
 CASES = [
     (SevBackend, sev_objects),
-    (SevEsBackend, sev_objects),
+    (SevEsBackend, sev_es_objects),
     (SnpBackend, snp_objects),
     (TdxBackend, tdx_objects),
 ]
@@ -51,14 +53,14 @@ def test_qemu_reads_every_option_and_misses_the_hardware_alone(
     """A QEMU that is older than the TEE says so, and the backend has said it before."""
     said = asked(backend.protection, objects(tmp_path), tmp_path)
     old = not all(fact.passed for fact in backend("")._qemu())
-    assert (UNKNOWN in said) if old else WITHOUT_HARDWARE.search(said), said
+    assert (UNKNOWN if old else WITHOUT_HARDWARE).search(said), said
 
 
 def test_qemu_checks_what_it_reads(tmp_path: Path) -> None:
     """So that the test above can fail."""
     spoiled = [text.replace("cbitpos=", "cbitposition=") for text in sev_objects(tmp_path)]
     assert "cbitposition" in asked(Protection.SEV, spoiled, tmp_path)
-    spoiled = [text.replace("policy=0x5", "policy=many") for text in sev_objects(tmp_path)]
+    spoiled = [text.replace("policy=0x1", "policy=many") for text in sev_objects(tmp_path)]
     assert not WITHOUT_HARDWARE.search(asked(Protection.SEV, spoiled, tmp_path))
 
 
@@ -250,7 +252,9 @@ def test_the_owners_part_of_a_launch_is_read_strictly(tmp_path: Path) -> None:
         with pytest.raises(Malformed):
             Owner.parse(encode({**bad}))
     (guest,) = OWNER.objects(47, 5, tmp_path)
-    assert "policy=0x5" in guest
+    assert "policy=0x1," in guest
+    assert "legacy-vm-type" not in guest  # as a QEMU that does not know it can launch SEV
+    assert "policy=0x5,kernel-hashes=on,legacy-vm-type=off" in ES_OWNER.objects(47, 5, tmp_path)[0]
     assert b64decode((tmp_path / "session").read_bytes()) == OWNER.session
 
 

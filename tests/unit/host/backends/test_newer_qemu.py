@@ -13,6 +13,7 @@ import pytest
 from tests.unit.host.backends.asked_qemu import (
     WITHOUT_HARDWARE,
     asked,
+    sev_es_objects,
     sev_objects,
     snp_objects,
     status,
@@ -25,7 +26,7 @@ from enarx.host.vm._options import Protection
 
 MISSING = {
     Protection.SEV: "cbitpos check failed, host '0' requested '47'",
-    Protection.SEV_ES: "cbitpos check failed, host '0' requested '47'",
+    Protection.SEV_ES: "host kernel does not support requested KVM_X86_SEV_ES_VM",
     Protection.SNP: "vm-type SEV-SNP not supported by KVM",
     Protection.TDX: "vm-type TDX not supported by KVM",
     Protection.PEF: "invalid accelerator kvm",  # a QEMU for POWER has no KVM on other processors
@@ -39,7 +40,7 @@ def pef_objects(folder: Path) -> Sequence[str]:
 
 OBJECTS_OF: dict[Protection, Callable[[Path], Sequence[str]]] = {
     Protection.SEV: sev_objects,
-    Protection.SEV_ES: sev_objects,
+    Protection.SEV_ES: sev_es_objects,
     Protection.SNP: snp_objects,
     Protection.TDX: tdx_objects,
     Protection.PEF: pef_objects,
@@ -167,10 +168,15 @@ SPOILED: dict[Protection, Sequence[tuple[str, str, str]]] = {
         (r"\bcbitpos=47", "cbitpos=high", NUMBER),
         ("reduced-phys-bits=", "reduced-bits=", "'reduced-phys-bits' is missing"),
         ("policy=", "policies=", "'policies'"),
-        ("policy=0x5", "policy=strict", NUMBER),
+        ("policy=0x1", "policy=strict", NUMBER),
         ("kernel-hashes=on", "kernel-hashes=yes-please", SWITCH),
         ("dh-cert-file=", "dh-file=", "'dh-file'"),
         ("session-file=", "sessions-file=", "'sessions-file'"),
+    ),
+    Protection.SEV_ES: (
+        ("policy=0x5", "policy=strict", NUMBER),
+        ("legacy-vm-type=", "legacy-vm=", "'legacy-vm'"),
+        ("legacy-vm-type=off", "legacy-vm-type=sometimes", "'sometimes'"),
     ),
     Protection.PEF: (
         ("pef-guest", "pef-host", "'pef-host'"),
