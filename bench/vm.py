@@ -1,7 +1,7 @@
 """Keeps in virtual machines: boot to an attested keep in parts, memory, and what their door carries.
 
 The door is measured with the image's own kernel, interpreter and door, and with a peer in the keep's place that
-swallows, gives or echoes (``guests/door.py``).
+swallows, gives or echoes (``guests/door.py``); then the same once more without a machine, by a socket pair.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import os
 import re
 import socket
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +25,8 @@ from tests.integration.vm_keep import Machine, boot_files, booting, keep_image
 from bench._report import line
 from enarx.api.vm_image import VmImage
 from enarx.host.vm import Boot, Guest, Protection, VmKeep, find_accelerator
+from enarx.host.vm._door import Door
+from enarx.tcb.errors import EnarxError
 from enarx.tenant.image.vm._cpio import cpio, file
 
 BOOTS: Final = 3
@@ -43,7 +47,9 @@ def main() -> None:
     boots(image, "unpacked kernel", boot_files(image))
     boots(image, "bzImage", Boot(kernel=image.kernel, initrd=image.initrd))
     with tempfile.TemporaryDirectory() as folder, door(image, Path(folder)) as machine:
-        carried(machine)
+        carried("door", machine)
+    with native() as machine:
+        carried("both ends natively", machine)
 
 
 def boots(image: VmImage, name: str, files: Boot) -> None:
@@ -103,18 +109,44 @@ def door(image: VmImage, folder: Path) -> Iterator[Machine]:
         keep.stop()
 
 
-def carried(machine: Machine) -> None:
+@contextmanager
+def native() -> Iterator[Machine]:
+    """The same two ends and the same peer in two processes of this machine."""
+    port, theirs = socket.socketpair()
+    agent, inner = socket.socketpair()
+    with theirs:
+        command = [sys.executable, str(DOOR), str(theirs.fileno())]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+    ready = threading.Event()
+    end = Door(port, inner, lambda _: ready.set())
+
+    def serve() -> None:
+        with suppress(EnarxError):
+            end.serve()
+        end.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    ready.wait()
+    machine = Machine(agent)
+    yield machine
+    machine.close()
+    thread.join()
+    process.wait()
+
+
+def carried(name: str, machine: Machine) -> None:
     """Round trips, and bytes a second, over one stream and over many."""
     echo = machine.connect()
     echo.sendall(b"e")
     samples = sorted(round_trip(echo) for _ in range(PINGS))
-    line("door: round trip, median", f"{samples[PINGS // 2] * 1e6:.0f} us")
-    line("door: round trip, 99 of 100", f"{samples[PINGS * 99 // 100] * 1e6:.0f} us")
-    for name, act in (("into the machine", swallowed), ("out of the machine", given)):
+    line(f"{name}: round trip, median", f"{samples[PINGS // 2] * 1e6:.0f} us")
+    line(f"{name}: round trip, 99 of 100", f"{samples[PINGS * 99 // 100] * 1e6:.0f} us")
+    for way, act in (("into the machine", swallowed), ("out of the machine", given)):
         for count, goal in ((1, 80), (STREAMS, 40)):
             rate = act(machine, count) / 1e6
             what = "one stream" if count == 1 else f"{count} streams"
-            line(f"door: {name}, {what}", f"{rate:.0f} MB/s", goal=f"{goal} MB/s", met=rate >= goal)
+            line(f"{name}: {way}, {what}", f"{rate:.0f} MB/s", goal=f"{goal} MB/s", met=rate >= goal)
     with ExitStack() as stack:
         busy = [machine.connect() for _ in range(STREAMS)]
         for sock in busy:
@@ -128,7 +160,7 @@ def carried(machine: Machine) -> None:
         done.set()
         readers[0].join()
     line(
-        f"door: round trip beside {STREAMS} busy streams, median",
+        f"{name}: round trip beside {STREAMS} busy streams, median",
         f"{samples[len(samples) // 2] * 1e3:.1f} ms",
     )
 

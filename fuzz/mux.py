@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from enarx.tcb.errors import ProtocolViolation
-from enarx.tcb.sallyport.mux import MAX_STREAMS, WINDOW, Arrived, Mux
+from enarx.tcb.sallyport.mux import MAX_STREAMS, MAX_WINDOW, Arrived, Mux
 
 
 def one(data: bytes) -> None:
@@ -13,6 +13,7 @@ def one(data: bytes) -> None:
     host, keep = Mux(host=True), Mux(host=False)
     host.open(0)
     host.open(7)
+    out = memoryview(bytearray(1 << 17))
     for mux, size in ((host, 5), (keep, 1 << 16)):
         used = 0
         with contextlib.suppress(ProtocolViolation):
@@ -21,7 +22,8 @@ def one(data: bytes) -> None:
                     if isinstance(event, Arrived):
                         used += len(event.data)
                         mux.consumed(event.stream, len(event.data) // 2)
-                mux.take(100)
+                        mux.want(event.stream)
+                mux.fill(out, lambda stream, place: (len(place), False))
         assert used <= len(data)
         assert len(mux._streams) <= MAX_STREAMS + 1
-        assert len(mux._urgent) <= 28 * (len(data) + WINDOW)
+        assert len(mux._urgent) <= 28 * (len(data) + MAX_WINDOW)

@@ -1,6 +1,9 @@
 """What a machine runs in place of a keep when its door is measured: the real door, and a peer.
 
-The first byte of a stream says what: ``s`` swallow all and answer, ``g`` give until it is closed, ``e`` echo.
+The first byte of a stream says what: ``s`` swallow all and answer, ``g`` give until it is closed, ``e`` echo. The peer
+shares the machine's processor with the door, so it does as little as can be: one call for whatever there is.
+
+Started by anybody but a kernel it serves the descriptor that its argument names instead of a machine's port.
 """
 
 import os
@@ -23,12 +26,14 @@ def peer(channel: socket.socket) -> None:
     link.send(Ready(version=__version__))
     _, fds = link.receive()
     door = socket.socket(fileno=fds[0])
-    poll, modes, socks = select.epoll(), {}, {}
+    poll, modes, socks, place = select.epoll(), {}, {}, memoryview(bytearray(1 << 18))
     poll.register(door, select.EPOLLIN)
     while True:
         for fd, _ in poll.poll():
             if fd == door.fileno():
                 _, got, _, _ = socket.recv_fds(door, 1, 1)
+                if not got:
+                    os._exit(0)
                 sock = socket.socket(fileno=got[0])
                 sock.setblocking(False)
                 socks[sock.fileno()] = sock
@@ -42,9 +47,9 @@ def peer(channel: socket.socket) -> None:
                         poll.modify(fd, select.EPOLLOUT)
                 elif modes[fd] == b"g":
                     sock.send(BLOCK)
-                elif data := sock.recv(1 << 18):
+                elif size := sock.recv_into(place):
                     if modes[fd] == b"e":
-                        sock.send(data)
+                        sock.send(place[:size])
                     continue
                 else:
                     sock.send(b"!")
@@ -57,10 +62,7 @@ def peer(channel: socket.socket) -> None:
                 socks.pop(fd).close()
 
 
-def main() -> None:
-    set_up()
-    port = open_port("org.enarx.keep", wait=True)
-    assert port is not None
+def serve(port: int) -> None:
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
@@ -68,8 +70,18 @@ def main() -> None:
         peer(theirs)
     theirs.close()
     os.set_blocking(port, False)
+    Door(port, ours, pid).serve()
+
+
+def main() -> None:
+    if os.getpid() != 1:
+        serve(int(sys.argv[1]))
+        return
+    set_up()
     try:
-        Door(port, ours, pid).serve()
+        port = open_port("org.enarx.keep", wait=True)
+        assert port is not None
+        serve(port)
     finally:
         power_off()
 

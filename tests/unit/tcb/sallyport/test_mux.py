@@ -10,9 +10,11 @@ from enarx.tcb.errors import ProtocolViolation
 from enarx.tcb.sallyport.mux import (
     CONTROL,
     HEADER,
+    MAX_ANSWERS,
     MAX_PAYLOAD,
-    MAX_QUEUE,
     MAX_STREAMS,
+    MAX_WIDE,
+    MAX_WINDOW,
     WINDOW,
     Arrived,
     Closed,
@@ -34,6 +36,29 @@ def opened(stream: int, request: int = 0) -> bytes:
     return frame(stream, Kind.OPEN, NUMBER.pack(request))
 
 
+class End:
+    """One end whose user has queued ``said`` for it, and the bytes that it gives its port."""
+
+    def __init__(self, *, host: bool) -> None:
+        self.mux = Mux(host=host)
+        self.said: dict[int, bytearray] = {}
+
+    def send(self, stream: int, data: bytes) -> None:
+        self.said.setdefault(stream, bytearray()).extend(data)
+        self.mux.want(stream)
+
+    def take(self, size: int = 1 << 20) -> bytes:
+        out = bytearray(size)
+        return bytes(out[: self.mux.fill(memoryview(out), self._fetch)])
+
+    def _fetch(self, stream: int, place: memoryview) -> tuple[int, bool]:
+        said = self.said[stream]
+        size = min(len(said), len(place))
+        place[:size] = said[:size]
+        del said[:size]
+        return size, bool(said)
+
+
 def hear(mux: Mux, data: bytes | bytearray) -> list[tuple[str, int, bytes | int | None]]:
     """Take in ``data`` and give the events by name, so that they outlive their buffer."""
     return [_told(event) for event in mux.receive(data)]
@@ -52,93 +77,145 @@ def _told(event: Event) -> tuple[str, int, bytes | int | None]:
     raise AssertionError(event)
 
 
-def pair() -> tuple[Mux, Mux]:
-    return Mux(host=True), Mux(host=False)
+def pair() -> tuple[End, End]:
+    return End(host=True), End(host=False)
 
 
 def test_a_stream_is_opened_carries_bytes_both_ways_and_ends() -> None:
     host, keep = pair()
-    stream = host.open(7)
+    stream = host.mux.open(7)
     host.send(stream, b"question")
-    host.close(stream)
-    assert hear(keep, host.take(1 << 20)) == [
+    sent = host.take()
+    host.mux.close(stream)
+    assert hear(keep.mux, sent + host.take()) == [
         ("opened", stream, 7),
         ("arrived", stream, b"question"),
         ("closed", stream, None),
     ]
     keep.send(stream, b"answer")
-    keep.close(stream)
-    assert hear(host, keep.take(1 << 20)) == [("arrived", stream, b"answer"), ("closed", stream, None)]
-    assert not host.waiting
-    assert not keep.waiting
+    sent = keep.take()
+    keep.mux.close(stream)
+    assert hear(host.mux, sent + keep.take()) == [("arrived", stream, b"answer"), ("closed", stream, None)]
+    assert not host.mux.waiting
+    assert not keep.mux.waiting
 
 
 def test_control_overtakes_streams_and_streams_take_turns() -> None:
     host, keep = pair()
-    first, second = host.open(0), host.open(0)
-    hear(keep, host.take(1 << 20))
-    for _ in range(2):
-        host.send(first, b"1" * 1000)
-        host.send(second, b"2" * 1000)
-    host.send(CONTROL, b"c")
-    order = [it[1] for it in hear(keep, host.take(1 << 20))]
-    assert order == [CONTROL, first, second, first, second]
+    first, second = host.mux.open(0), host.mux.open(0)
+    hear(keep.mux, host.take())
+    for stream in (first, second, CONTROL):
+        host.send(stream, bytes(MAX_PAYLOAD + 1000))
+    found = [(it[1], len(it[2])) for it in hear(keep.mux, host.take()) if isinstance(it[2], bytes)]
+    assert found == [
+        (CONTROL, MAX_PAYLOAD),
+        (CONTROL, 1000),
+        (first, MAX_PAYLOAD),
+        (second, MAX_PAYLOAD),
+        (first, 1000),
+        (second, 1000),
+    ]
+
+
+def test_a_frame_that_has_no_room_waits_and_control_overtakes_it() -> None:
+    host, keep = pair()
+    stream = host.mux.open(0)
+    host.send(stream, bytes(2 * MAX_PAYLOAD))
+    whole = HEADER.size + MAX_PAYLOAD
+    sent = host.take(HEADER.size + 4 + 2 * whole - 1)
+    assert len(sent) == HEADER.size + 4 + whole
+    host.send(CONTROL, b"now")
+    order = [it[1] for it in hear(keep.mux, sent + host.take(2 * whole)) if it[0] == "arrived"]
+    assert order == [stream, CONTROL, stream]
+
+
+def test_what_is_urgent_leaves_in_pieces_and_before_data() -> None:
+    host, keep = pair()
+    streams = [host.mux.open(number) for number in range(3)]
+    host.send(streams[0], b"data")
+    sent = host.take(20) + host.take(20)
+    assert sent == b"".join(opened(stream, number) for number, stream in enumerate(streams))[:40]
+    assert [it[0] for it in hear(keep.mux, sent + host.take())] == ["opened"] * 3 + ["arrived"]
+
+
+def fill_up(sender: End, stream: int, receiver: Mux) -> int:
+    """Send until nothing leaves; give how much has."""
+    sender.send(stream, bytes(2 * MAX_WINDOW))
+    before = len(sender.said[stream])
+    while data := sender.take():
+        hear(receiver, data)
+    sent = before - len(sender.said[stream])
+    sender.said[stream].clear()
+    return sent
 
 
 def test_no_more_than_the_window_is_in_flight_until_the_other_end_has_used_it() -> None:
     host, keep = pair()
-    stream = host.open(0)
-    hear(keep, host.take(1 << 20))
-    sent = 0
-    while room := host.room(stream):
-        host.send(stream, bytes(min(room, MAX_PAYLOAD)))
-        sent += min(room, MAX_PAYLOAD)
-        hear(keep, host.take(1 << 20))
-    assert sent == WINDOW
-    keep.consumed(stream, WINDOW // 2 - 1)
-    assert not keep.waiting
-    keep.consumed(stream, 1)
-    hear(host, keep.take(1 << 20))
-    assert host.room(stream) == min(WINDOW // 2, MAX_QUEUE)
+    stream = host.mux.open(0)
+    assert fill_up(host, stream, keep.mux) == WINDOW
+    keep.mux.consumed(stream, WINDOW // 2 - 1)
+    assert not keep.mux.waiting
+    keep.mux.consumed(stream, 1)
+    hear(host.mux, keep.take())
+    assert fill_up(host, stream, keep.mux) == WINDOW // 2 + MAX_WINDOW - WINDOW
+
+
+def test_only_some_streams_get_a_wide_window_and_give_their_place_back() -> None:
+    host, keep = pair()
+    streams = [host.mux.open(0) for _ in range(MAX_WIDE + 1)]
+    for stream in streams:
+        fill_up(host, stream, keep.mux)
+        keep.mux.consumed(stream, WINDOW)
+        hear(host.mux, keep.take())
+    assert [fill_up(host, stream, keep.mux) for stream in streams] == [MAX_WINDOW] * MAX_WIDE + [WINDOW]
+    host.mux.reset(streams[0])
+    hear(host.mux, keep.take() if hear(keep.mux, host.take()) else b"")
+    keep.mux.consumed(streams[-1], WINDOW)
+    hear(host.mux, keep.take())
+    assert fill_up(host, streams[-1], keep.mux) == MAX_WINDOW
 
 
 def test_one_stream_without_a_reader_holds_up_no_other() -> None:
     host, keep = pair()
-    stuck, other = host.open(0), host.open(0)
-    while room := host.room(stuck):
-        host.send(stuck, bytes(room))
-        hear(keep, host.take(1 << 20))
+    stuck, other = host.mux.open(0), host.mux.open(0)
+    fill_up(host, stuck, keep.mux)
+    host.send(stuck, b"waits")
     host.send(other, b"passes")
     host.send(CONTROL, b"passes too")
-    assert [it[2] for it in hear(keep, host.take(1 << 20))] == [b"passes too", b"passes"]
+    assert [it[2] for it in hear(keep.mux, host.take())] == [b"passes too", b"passes"]
+    keep.mux.consumed(stuck, WINDOW // 2)
+    hear(host.mux, keep.take())
+    assert [it[2] for it in hear(keep.mux, host.take())] == [b"waits"]
 
 
 def test_what_crosses_a_reset_is_dropped_and_the_stream_is_forgotten() -> None:
     host, keep = pair()
-    stream = host.open(0)
-    hear(keep, host.take(1 << 20))
+    stream = host.mux.open(0)
+    hear(keep.mux, host.take())
     keep.send(stream, b"late")
-    keep.consumed(stream, 0)
-    host.reset(stream)
-    assert host.room(stream) == 0
-    crossing = keep.take(1 << 20)
-    assert hear(keep, host.take(1 << 20)) == [("reset", stream, None)]
-    assert hear(host, crossing) == []
-    assert hear(host, keep.take(1 << 20)) == []
-    assert hear(host, frame(stream, Kind.CREDIT, NUMBER.pack(1))) == []  # it may have crossed the end, too
+    crossing = keep.take()
+    keep.send(stream, b"never")
+    host.mux.reset(stream)
+    host.send(stream, b"never")
+    assert hear(keep.mux, host.take()) == [("reset", stream, None)]
+    assert hear(host.mux, crossing) == []
+    assert keep.take() == frame(stream, Kind.RESET)
+    assert hear(host.mux, frame(stream, Kind.RESET)) == []
+    assert (
+        hear(host.mux, frame(stream, Kind.CREDIT, NUMBER.pack(1))) == []
+    )  # it may have crossed the end, too
     with pytest.raises(ProtocolViolation):
-        hear(host, frame(stream, Kind.DATA, b"x"))
+        hear(host.mux, frame(stream, Kind.DATA, b"x"))
 
 
 def test_a_reset_after_the_close_is_heard() -> None:
     host, keep = pair()
-    stream = host.open(0)
-    host.close(stream)
-    host.take(1 << 20)
-    host.reset(stream)
-    hear(keep, opened(1) + frame(1, Kind.CLOSE))
-    assert hear(keep, host.take(1 << 20)) == [("reset", stream, None)]
-    assert keep.take(100) == frame(1, Kind.RESET)
+    stream = host.mux.open(0)
+    host.mux.close(stream)
+    hear(keep.mux, host.take())
+    host.mux.reset(stream)
+    assert hear(keep.mux, host.take()) == [("reset", stream, None)]
+    assert keep.take() == frame(1, Kind.RESET)
 
 
 def test_a_frame_may_come_in_any_pieces() -> None:
@@ -167,7 +244,7 @@ HOSTILE_TO_BOTH = {
     "credit of an unknown stream": frame(2, Kind.CREDIT, NUMBER.pack(1)),
     "reset of an unknown stream": frame(2, Kind.RESET),
     "credit of nothing": frame(0, Kind.CREDIT, NUMBER.pack(0)),
-    "credit beyond the window": frame(0, Kind.CREDIT, NUMBER.pack(1)),
+    "credit beyond the window": frame(0, Kind.CREDIT, NUMBER.pack(MAX_WINDOW - WINDOW)) * 2,
     "credit of another size": frame(0, Kind.CREDIT, b"\0\0\1"),
     "close of control": frame(0, Kind.CLOSE),
     "reset of control": frame(0, Kind.RESET),
@@ -215,13 +292,6 @@ def test_a_host_that_resets_for_ever_and_hears_nothing_stops_being_heard() -> No
     while not keep.choked:
         number += 1
         hear(keep, opened(number) + frame(number, Kind.RESET))
-        assert number < MAX_QUEUE
-    keep.take(0)
+        assert number < MAX_ANSWERS
+    keep.fill(memoryview(bytearray(MAX_ANSWERS)), lambda stream, place: (0, False))
     assert not keep.choked
-
-
-def test_more_than_the_room_is_not_taken() -> None:
-    host, _ = pair()
-    with pytest.raises(ProtocolViolation, match="no room"):
-        host.send(CONTROL, bytes(MAX_QUEUE + 1))
-    assert host.room(99) == 0
