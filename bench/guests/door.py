@@ -13,6 +13,7 @@ import sys
 
 sys.path.append("/keep")
 from enarx import __version__
+from enarx.tcb.keep.lockdown import Profile, confine
 from enarx.tcb.keep.vm._door import Door
 from enarx.tcb.keep.vm._machine import open_port, power_off, set_up
 from enarx.tcb.sallyport.items import Ready
@@ -70,7 +71,10 @@ def serve(port: int) -> None:
         peer(theirs)
     theirs.close()
     os.set_blocking(port, False)
-    Door(port, ours, pid).serve()
+    door = Door(port, ours, pid)
+    if os.getpid() == 1:
+        confine(Profile.CARRIER)
+    door.serve()
 
 
 def main() -> None:

@@ -35,7 +35,11 @@ FAREWELL_S: Final = 5.0
 
 
 class Door:
-    """Serve ``port`` for the keep's process ``pid`` behind ``channel``."""
+    """Serve ``port`` for the keep's process ``pid`` behind ``channel``.
+
+    That process, and what it will start, runs as before but no longer interrupts this one whenever it is given a
+    piece: where they share a processor it takes the pieces together.
+    """
 
     def __init__(self, port: int, channel: socket.socket, pid: int) -> None:
         self._carrier = Carrier(port, host=False, heard=self._heard, opened=self._opened)
@@ -51,11 +55,12 @@ class Door:
         self._silent = False
         """The keep's process says nothing more."""
         self._ended = False
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
 
     def serve(self) -> None:
         """Serve until the keep's process has ended and its last words have left, or the host is gone."""
         self._carrier.watch(self._pidfd, select.EPOLLIN, self._process_ended)
-        self._let_finish()
         try:
             while not self._ended:
                 hears = 0 if self._silent or self._carrier.saying else select.EPOLLIN
@@ -72,14 +77,6 @@ class Door:
             self._await_host()
         except PortClosed:
             return
-
-    def _let_finish(self) -> None:
-        """Have the keep not interrupt this process with every piece it is given, but take the pieces together.
-
-        It still runs as often and as long, and what is inherited by all that it will start.
-        """
-        with contextlib.suppress(OSError):  # it has ended already
-            os.sched_setscheduler(self._pid, os.SCHED_BATCH, os.sched_param(0))
 
     def report(self, error: EnarxError) -> None:
         """Tell the host what it did wrong, if it still listens."""
