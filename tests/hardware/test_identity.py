@@ -21,9 +21,10 @@ from enarx.attest.measure import IdBlock, build_id_auth
 from enarx.attest.snp import SnpDetail
 from enarx.attest.tdx import TdxDetail
 from enarx.host.backend import Backend, Launched, LaunchRequest
-from enarx.host.backends._machine import memory_encryption, this_machine
+from enarx.host.backends._machine import memory_encryption
 from enarx.host.backends.snp import POLICY, SnpBackend, SnpLaunch
 from enarx.host.backends.tdx import TdxBackend, TdxLaunch
+from enarx.host.platform._machine import this_machine
 from enarx.tcb.errors import EnarxError
 from enarx.tcb.session import Attested
 from enarx.tenant.agent_client import AgentClient

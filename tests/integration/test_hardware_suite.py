@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,6 +54,21 @@ def test_a_machine_without_the_tee_fails_and_what_it_lacks_is_told(backend: type
     code, said = suite(f"--tee={backend.protection.value}", f"--vm-image={image}", "-k", "has_what_its_tee")
     assert code == FAILED, said
     assert all(fact.name in said for fact in lacking)
+
+
+def test_the_agent_of_a_machine_without_the_tee_warns_of_what_it_lacks() -> None:
+    image = keep_image().kernel.parent
+    options = ("--image", str(image), "--listen", "127.0.0.1:0", "--json")
+    agent = Process("enarx", "host", "serve", "--backend", "snp", *options)
+    try:
+        for fact in SnpBackend("").support().facts:
+            if not fact.passed:
+                agent.heard(
+                    f"warning: snp is not ready: {re.escape(fact.name)}: .*; {re.escape(fact.advice)}"
+                )
+        assert "accelerator" not in agent.first  # a TEE needs KVM, whatever was measured
+    finally:
+        agent.end()
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from enarx.tcb.errors import Malformed
 
 if TYPE_CHECKING:
     from enarx.api.agent import KeepInfo
+    from enarx.host.backend import Backend
     from enarx.host.sallyport import Endpoints
 
 ANY: Final = "any"
@@ -146,10 +147,13 @@ def serve(
     if known.open and not listen[0].startswith(("127.", "::1", "localhost")):
         output.warning("whoever reaches this port may launch keeps; --accounts says who may")
 
+    for backend in agent.backends:
+        _warn_of(output, backend)
+
     def listening(url: str) -> None:
         digest = agent.image.digest.hex()
         document = {"url": url, "image": digest, "backends": [it.name for it in agent.backends]}
-        if isinstance(agent.image, VmImage):
+        if isinstance(agent.image, VmImage) and any(it.emulated for it in agent.backends):
             from enarx.host.vm import (
                 find_accelerator,
             )  # QEMU's client costs hosts of process keeps their start
@@ -164,6 +168,14 @@ def serve(
 
     asyncio.run(agent.serve(listening))
     return ExitCode.DONE
+
+
+def _warn_of(output: Output, backend: Backend) -> None:
+    """Say what a backend lacks: tenants would be told that it is not ready, and its owner wants to know first."""
+    for fact in backend.support().facts:
+        if not fact.passed:
+            advice = f"; {fact.advice}" if fact.advice else ""
+            output.warning(f"{backend.name} is not ready: {fact.name}: {fact.detail or 'no'}{advice}")
 
 
 def _told(output: Output, keep: KeepInfo, pid: int | None) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from enarx.api.vm_image import VmImage, read_vm_image
 from enarx.host import platform
 from enarx.host.backend import Endorsements, Fact, Launched, LaunchRequest, Support
-from enarx.host.platform._machine import Machine, ask_kernel_for_cpuid, ask_program_for_version
+from enarx.host.platform._machine import Machine, this_machine
 from enarx.host.platform._qemu import qemu
 from enarx.host.vm import Boot, Guest, Protection, VmKeep
 from enarx.host.vm._accelerator import Accelerator
@@ -119,12 +119,6 @@ class MachineBackend(ABC):
         for fact in self._qemu():
             if not fact.passed:
                 raise Unavailable(f"{self.name}: {fact.detail}", hint=fact.advice)
-
-
-def this_machine() -> Machine:
-    """Give the machine that this runs on."""
-    root = Path("/")
-    return Machine(root=root, cpuid=ask_kernel_for_cpuid(root), version_of=ask_program_for_version)
 
 
 def memory_encryption(machine: Machine) -> tuple[int, int]:

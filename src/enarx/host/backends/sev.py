@@ -18,8 +18,8 @@ from enarx.attest.material import SEV_CERTIFICATE_BYTES
 from enarx.attest.measure import hash_kernel, parse_sev_firmware, sev_launch_digest
 from enarx.host import platform
 from enarx.host.backend import Endorsements, Fact, Launched, Support
-from enarx.host.backends._machine import HARDWARE, MachineBackend, memory_encryption, this_machine
-from enarx.host.platform._machine import Machine
+from enarx.host.backends._machine import HARDWARE, MachineBackend, memory_encryption
+from enarx.host.platform._machine import Machine, this_machine
 from enarx.host.platform._sev import sev
 from enarx.host.vm import Guest, Protection, VmKeep
 from enarx.host.vm._options import MEMORY_MIB
@@ -210,7 +210,7 @@ def pinning(machine: Machine, user: int) -> platform.Fact:
 
 def _where() -> str:
     """Say where AMD serves the certificate of this chip."""
-    chip = "ID, where ID is what the secure processor answers to GET_ID,"
+    chip = "ID (what the secure processor answers to GET_ID)"
     with contextlib.suppress(KetuvimError, OSError), SevPlatform.open() as firmware:
         chip = firmware.identity().hex()
     return f"fetch {CEK_SERVICE}/{chip}"

@@ -12,8 +12,8 @@ from typing import Final
 from enarx.api.vm_image import VmImage
 from enarx.attest.measure import CPU_SIGNATURES, hash_kernel, parse_sev_firmware, snp_launch_digest
 from enarx.host import platform
-from enarx.host.backends._machine import MachineBackend, check_size, memory_encryption, this_machine
-from enarx.host.platform._machine import Machine
+from enarx.host.backends._machine import MachineBackend, check_size, memory_encryption
+from enarx.host.platform._machine import Machine, this_machine
 from enarx.host.platform._sev import snp, snp_collateral
 from enarx.host.vm import Protection
 from enarx.host.vm._options import MEMORY_MIB, SHAPES

@@ -16,9 +16,9 @@ from enarx.api.vm_image import SBOM, VmImage
 from enarx.attest import Kind, Tee
 from enarx.host import platform
 from enarx.host.backend import Endorsements, Fact, Launched, Support
-from enarx.host.backends._machine import MachineBackend, this_machine
+from enarx.host.backends._machine import MachineBackend
 from enarx.host.platform._kvm import vm_tpm
-from enarx.host.platform._machine import Machine
+from enarx.host.platform._machine import Machine, this_machine
 from enarx.host.vm import Protection, Seeds, VmKeep, find_accelerator
 from enarx.host.vm._tpm import pem_of
 from enarx.tcb.errors import Malformed, Unavailable

@@ -14,7 +14,7 @@ from pathlib import Path
 from enarx import __version__
 from enarx.host.platform._facts import Backend, Fact, Report
 from enarx.host.platform._kvm import kvm_backend, vm, vm_tpm
-from enarx.host.platform._machine import Machine, ask_kernel_for_cpuid, ask_program_for_version
+from enarx.host.platform._machine import Machine, this_machine
 from enarx.host.platform._pef import pef
 from enarx.host.platform._process import Probe, process, run_probe
 from enarx.host.platform._sev import sev, snp
@@ -29,8 +29,7 @@ def inspect(root: Path = Path("/")) -> Report:
     now = datetime.now(UTC)
     if root != Path("/"):
         return judge(Machine(root=root), now=now, probe=lambda: "")
-    machine = Machine(root=root, cpuid=ask_kernel_for_cpuid(root), version_of=ask_program_for_version)
-    return judge(machine, now=now, probe=run_probe)
+    return judge(this_machine(), now=now, probe=run_probe)
 
 
 def judge(machine: Machine, *, now: datetime, probe: Probe) -> Report:

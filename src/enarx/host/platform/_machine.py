@@ -12,7 +12,7 @@ import platform
 import resource
 import struct
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ Cpuid = Callable[[int, int], Registers | None]
 """What the processor answers for a leaf and a subleaf; None when it cannot be asked."""
 EAX, EBX, ECX, EDX = range(4)
 
+FOLDERS: Final = ("/usr/local/bin", "/usr/bin", "/bin", "/opt/qemu/bin")
 KVM_GET_API_VERSION: Final = 0xAE00
 MAX_TEXT: Final = 1 << 20
 TIMEOUT_S: Final = 10
@@ -82,6 +83,8 @@ class Machine:
     kvm_version: Callable[[Path], int | None] = ask_kvm_for_version
     version_of: Callable[[Path], str] = lambda program: ""
     """What a program says about its version. Programs of a foreign tree are not run."""
+    folders: Sequence[str] = FOLDERS
+    """Where programs are looked for, in this order."""
     memlock: tuple[int, int] = field(default_factory=lambda: resource.getrlimit(resource.RLIMIT_MEMLOCK))
 
     def path(self, name: str) -> Path:
@@ -123,6 +126,17 @@ class Machine:
     def flags(self) -> frozenset[str]:
         """Give the processor's features by the kernel's names."""
         return frozenset(self.cpu().get("flags", "").split())
+
+
+def this_machine() -> Machine:
+    """Give the machine that this runs on, with the places from which this process starts programs."""
+    root = Path("/")
+    return Machine(
+        root=root,
+        cpuid=ask_kernel_for_cpuid(root),
+        version_of=ask_program_for_version,
+        folders=tuple(folder for folder in os.get_exec_path() if folder.startswith("/")),
+    )
 
 
 def device(machine: Machine, path: str, advice: str, *facts: Fact) -> Fact:

@@ -9,7 +9,6 @@ from typing import Final
 from enarx.host.platform._facts import Fact
 from enarx.host.platform._machine import Machine
 
-FOLDERS: Final = ("/usr/local/bin", "/usr/bin", "/bin", "/opt/qemu/bin")
 _VERSION: Final = re.compile(r"version (\d+)\.(\d+)(?:\.\d+)*")
 
 
@@ -21,7 +20,8 @@ def qemu(machine: Machine, program: str, least: tuple[int, int]) -> Fact:
 def program_fact(machine: Machine, name: str, program: str, least: tuple[int, int]) -> Fact:
     """State the same under another name."""
     advice = f"install {program}, version {least[0]}.{least[1]} or later"
-    path = next((folder for folder in FOLDERS if machine.opens(f"{folder}/{program}", os.O_RDONLY)), None)
+    places = (folder for folder in machine.folders if machine.opens(f"{folder}/{program}", os.O_RDONLY))
+    path = next(places, None)
     if path is None:
         return Fact(name=name, passed=False, info=f"no {program}", advice=advice)
     place = f"{path}/{program}"

@@ -25,13 +25,13 @@ from tests.unit.host.backends.asked_qemu import (
 from enarx.api.vm_image import VmImage
 from enarx.host.backend import open_backend
 from enarx.host.backends import _machine
-from enarx.host.backends._machine import HARDWARE, MachineBackend, memory_encryption, this_machine
+from enarx.host.backends._machine import HARDWARE, MachineBackend, memory_encryption
 from enarx.host.backends.pef import PefBackend
 from enarx.host.backends.sev import PUBLISHED, Owner, SevBackend, SevKeep, pinning
 from enarx.host.backends.sev_es import SevEsBackend
 from enarx.host.backends.snp import SnpBackend, SnpLaunch
 from enarx.host.backends.tdx import TdxBackend, TdxLaunch
-from enarx.host.platform._machine import Machine
+from enarx.host.platform._machine import Machine, this_machine
 from enarx.host.vm._options import Files, Guest, Protection, qemu_command
 from enarx.tcb.errors import Malformed, ProtocolViolation, Unavailable
 from enarx.tcb.wire import decode, encode
@@ -318,3 +318,14 @@ def test_pef_says_that_there_is_no_image_for_it(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="x86-64 only"):
         PefBackend("").start(image(tmp_path), b"")
     assert this_machine().root == Path("/")
+
+
+def test_the_qemu_that_is_judged_is_the_one_that_would_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "qemu-system-x86_64"
+    program.write_text("#!/bin/sh\necho QEMU emulator version 99.1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"relative:{tmp_path}:/usr/bin")
+    fact = SnpBackend("").support().facts[0]
+    assert (fact.passed, fact.detail) == (True, f"{program}, version 99.1")
