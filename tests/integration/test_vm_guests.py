@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -36,7 +36,7 @@ from tests.integration.vm_keep import keep_image
 from enarx.attest import Tee
 from enarx.tcb.keep.tls import self_signed
 from enarx.tcb.record import replace
-from enarx.tcb.workload import Directory, Ending, Entry, EntryKind, Job, Limits, Secret, Tree
+from enarx.tcb.workload import Directory, Ending, Entry, EntryKind, Limits, Secret, Tree
 from enarx.tenant.agent_calls import HostAddress
 from enarx.tenant.agent_client import AgentClient
 from enarx.tenant.deployment import Result, deploy, release_image
@@ -93,16 +93,6 @@ def address(agent: Process) -> HostAddress:
 def programs(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """All guest programs as one."""
     return build_sequence(tmp_path_factory.mktemp("sequence")).read_bytes()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rooted(Package):
-    """A package whose workload trusts a certificate of the test."""
-
-    roots: bytes = b""
-
-    def job(self, **options: Any) -> Job:
-        return Package.job(self, **options | {"roots": self.roots})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,10 +190,12 @@ class Peers:
 
     def __init__(self, folder: Path) -> None:
         credential = self_signed("localhost", now=datetime.now(UTC))
-        self.root = credential.chain[0].public_bytes(Encoding.PEM)
+        root = credential.chain[0].public_bytes(Encoding.PEM)
+        self.roots = folder / "roots.pem"
+        self.roots.write_bytes(root)
         file = folder / "server.pem"
         file.write_bytes(
-            self.root + credential.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            root + credential.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         )
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(file)
@@ -322,16 +314,16 @@ def networked(hosts: Hosts, at: HostAddress, programs: bytes, folder: Path) -> t
         Entry(path="sub", kind=EntryKind.DIRECTORY),
         Entry(path="sub/deep.bin", kind=EntryKind.FILE, data=b"\0\1\2\xff"),
     )
-    package = Rooted(
+    package = Package(
         name="network",
         module=programs,
         config=peers.config(),
         directories=(Directory(name="/data", tree=Tree(entries=files)),),
-        roots=peers.root,
     )
     parts = ("delivered", "secrets", *peers.parts, "poll_stdin", "prestat", "files")
     hogs = ("hog files", "hog storage", "hog descriptors", "hog memory")
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(peers.roots))
         talk = pool.submit(peers.talk)
         result = deploy(
             package,

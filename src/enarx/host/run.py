@@ -14,6 +14,7 @@ from typing import BinaryIO, Final
 
 from enarx import __version__
 from enarx.api.directory_tree import read_tree as copy_directory
+from enarx.api.tls_roots import machine_roots
 from enarx.host import directories
 from enarx.host.code_store import CodeStore
 from enarx.host.keep_process import KeepProcess
@@ -44,7 +45,6 @@ from enarx.tcb.workload import (
     Ending,
     Job,
     Outcome,
-    Protocol,
     Tree,
     parse_config,
     read_tree,
@@ -162,7 +162,7 @@ class _Run:
             terminals=(os.isatty(0), os.isatty(1), os.isatty(2)),
             code=self._store.get(self._module) if self._store else b"",
             seal_key=self._store.key if self._store else b"",
-            roots=_roots(config),
+            roots=machine_roots(config),
         )
         listen = [entry for entry in config.files if isinstance(entry, ListenEntry)]
         connect = [entry for entry in config.files if isinstance(entry, ConnectEntry)]
@@ -276,19 +276,3 @@ def _opened(path: str) -> BinaryIO:
         return open(path, "rb")
     except OSError as error:
         raise Unavailable(f"{path}: {(error.strerror or '').lower()}") from None
-
-
-def _roots(config: Config) -> bytes:
-    """Give the machine's certificates when the workload connects over TLS: they are part of what it is delivered."""
-    if not any(isinstance(it, ConnectEntry) and it.protocol is Protocol.TLS for it in config.files):
-        return b""
-    import ssl
-
-    path = ssl.get_default_verify_paths().cafile
-    if path is None:
-        raise Unavailable(
-            "this machine has no certificates to verify TLS connections with",
-            hint="install the package ca-certificates, or name a file in SSL_CERT_FILE",
-        )
-    with _opened(path) as file:
-        return file.read()

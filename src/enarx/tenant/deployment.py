@@ -24,12 +24,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from enarx.api import agent as api
 from enarx.api.keep_image import Image
+from enarx.api.tls_roots import machine_roots
 from enarx.api.vm_image import VmImage
 from enarx.attest import Claims, Collateral, Tee
 from enarx.tcb.binding import NONCE_BYTES
 from enarx.tcb.errors import EnarxError, ProtocolViolation, Unavailable
 from enarx.tcb.session import AuditLog, AuditRecord, Life, Move, Stream, TenantSession
-from enarx.tcb.workload import Job, Limits, Outcome, Secret
+from enarx.tcb.workload import Config, Job, Limits, Outcome, Secret, parse_config
 from enarx.tenant.agent_calls import HostAddress, HostMisbehaved, printable
 from enarx.tenant.agent_client import AgentClient
 from enarx.tenant.audit import AuditFile
@@ -229,12 +230,14 @@ class _Undertaking:
 
     def _job(self, secrets: Iterable[Secret] = ()) -> Job:
         plan = self._plan
+        config = Config() if plan.package.config is None else parse_config(plan.package.config)
         return plan.package.job(
             arguments=plan.arguments,
             environment=plan.environment,
             secrets=secrets,
             limits=plan.limits,
             threads=plan.threads,
+            roots=machine_roots(config),
         )
 
     def _launch(self) -> None:
