@@ -17,18 +17,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from enarx.tcb.errors import Malformed
+from enarx.tcb.keep.platform._launch_secret import FOLDER
+from enarx.tcb.keep.vm._tree_server import DirectoryTree
 from enarx.tcb.secret_table import TABLE_GUID, guid_bytes, read_secret_table
 from enarx.tcb.session import LAUNCH_GUID
 
-MEMORY: Final = "/dev/mem"
-MEMORY_MAP: Final = "/sys/firmware/memmap"
 AREA_BYTES: Final = 0xC00
 """Behind them lie the hashes of the kernel (edk2, OvmfPkg/AmdSev/AmdSevX64.fdf)."""
 PAGE_BYTES: Final = 4096
-MAX_PAGES: Final = 16
+MAX_RANGE: Final = 16 * PAGE_BYTES
 """Larger reserved ranges are the firmware's own, or devices."""
-FOLDER: Final = "coco"
-PATH: Final = f"{FOLDER}/{LAUNCH_GUID}"
 
 
 class SecretTree:
@@ -38,8 +36,8 @@ class SecretTree:
         self._area: bytes | None = area
 
     def list(self, path: str) -> list[str]:
-        """Give the one folder, and the one name in it."""
-        return [LAUNCH_GUID] if path else [FOLDER]
+        """Give the folder."""
+        return [FOLDER]
 
     def read(self, path: str) -> bytes:
         """Give the secret. Raises ``OSError``: EBADMSG for a damaged table, ENOENT for one without the secret."""
@@ -48,7 +46,7 @@ class SecretTree:
         except Malformed:
             raise OSError(errno.EBADMSG, "the table of launch secrets is damaged") from None
         secret = found.get(guid_bytes(LAUNCH_GUID))
-        if path != PATH or secret is None:
+        if path != f"{FOLDER}/{LAUNCH_GUID}" or secret is None:
             raise FileNotFoundError(errno.ENOENT, "the launch brought no such secret")
         return secret
 
@@ -56,23 +54,18 @@ class SecretTree:
         """Forget all secrets."""
         self._area = None
 
-    def make(self, path: str) -> None:
-        """Raise ``OSError``."""
-        raise PermissionError(errno.EPERM, "nothing can be made here")
+    def write(self, path: str, data: bytes = b"") -> None:
+        """Refuse, as ``make`` does."""
+        raise PermissionError(errno.EPERM, "nothing can be put here")
 
-    def write(self, path: str, data: bytes) -> None:
-        """Raise ``OSError``."""
-        raise PermissionError(errno.EPERM, "nothing can be written here")
+    make = write
 
 
-def take_secret(memory: str = MEMORY, memory_map: str = MEMORY_MAP) -> SecretTree | None:
-    """Take the area out of memory, which has zeros in its place afterwards; None if none begins with a table.
-
-    Raises ``OSError`` where the kernel gives no memory.
-    """
+def take_secret(memory: str = "/dev/mem", memory_map: str = "/sys/firmware/memmap") -> SecretTree | None:
+    """Take the area out of memory, where zeros stay; None if none begins with a table. Raises ``OSError``."""
     fd = os.open(memory, os.O_RDWR | os.O_CLOEXEC)
     try:
-        for place in _reserved(memory_map):
+        for place in _reserved(DirectoryTree(memory_map)):
             with mmap.mmap(fd, PAGE_BYTES, offset=place) as page:
                 if page[: len(TABLE_GUID)] == TABLE_GUID:
                     area = page[:AREA_BYTES]
@@ -83,18 +76,10 @@ def take_secret(memory: str = MEMORY, memory_map: str = MEMORY_MAP) -> SecretTre
     return None
 
 
-def _reserved(memory_map: str) -> Iterator[int]:
+def _reserved(memory_map: DirectoryTree) -> Iterator[int]:
     """Give the pages of small reserved ranges, as the firmware told the kernel of them."""
-    for entry in sorted(os.listdir(memory_map), key=int):
-        start, end, kind = (_text(f"{memory_map}/{entry}/{name}") for name in ("start", "end", "type"))
+    for entry in memory_map.list(""):
+        start, end, kind = (memory_map.read(f"{entry}/{name}").strip() for name in ("start", "end", "type"))
         first, behind = int(start, 16), int(end, 16) + 1
-        if kind == "Reserved" and first % PAGE_BYTES == 0 and behind - first <= MAX_PAGES * PAGE_BYTES:
+        if kind == b"Reserved" and first % PAGE_BYTES == 0 and behind - first <= MAX_RANGE:
             yield from range(first, behind - PAGE_BYTES + 1, PAGE_BYTES)
-
-
-def _text(path: str) -> str:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 64).decode("ascii").strip()
-    finally:
-        os.close(fd)
