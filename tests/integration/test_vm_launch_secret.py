@@ -29,6 +29,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vm"), pytest.mark.timeo
 SECRET_BLOCK = UUID("4c2eb361-7d9b-4cc3-8081-127c90d3d294")
 """By which QEMU finds the area in the firmware (edk2, OvmfPkg/ResetVector/Ia16/ResetVectorVtf0.asm)."""
 
+TABLE = build_secret_table({UUID(LAUNCH_GUID): SECRET})
+
 
 @pytest.fixture(scope="module")
 def image() -> VmImage:
@@ -87,10 +89,18 @@ def test_a_launch_secret_in_the_firmwares_page_is_proved_to_the_tenant(
         assert host.last_word() == Exited(outcome=None)
 
 
-def test_a_damaged_table_gives_no_evidence_and_is_told(image: VmImage, tmp_path: Path) -> None:
-    table = build_secret_table({UUID(LAUNCH_GUID): SECRET})
-    damaged = table[:36] + (1 << 12).to_bytes(4, "little") + table[40:]
-    with launched(image, tmp_path, damaged) as host:
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        (TABLE[:36] + (1 << 12).to_bytes(4, "little") + TABLE[40:], "secret cannot be read: Bad message"),
+        (bytes(len(TABLE)), "the platform shows nothing"),
+    ],
+    ids=["damaged", "none"],
+)
+def test_without_a_whole_table_there_is_no_evidence_and_the_keep_says_so(
+    image: VmImage, tmp_path: Path, table: bytes, reason: str
+) -> None:
+    with launched(image, tmp_path, table) as host:
         last = host.last_word()
         assert isinstance(last, Exited)
-        assert "launch secret cannot be read: Bad message" in Outcome.from_value(last.outcome).detail
+        assert reason in Outcome.from_value(last.outcome).detail
