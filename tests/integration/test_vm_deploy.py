@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from tests.integration.agent_process import machine
+from tests.integration.agent_process import Process, machine
 from tests.integration.deploy_tenant import ROOT, Tenant, readme_cells, root_of
 from tests.integration.vm_keep import keep_image
 
@@ -85,6 +85,28 @@ def test_the_same_workload_runs_in_virtual_machines_as_the_readme_shows(somebody
 
 def one_byte(content: bytes) -> bytes:
     return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.slow
+def test_a_machine_that_only_a_tpm_has_measured_is_accepted_by_who_asks_for_one(somebody: Somebody) -> None:
+    seeds, key = somebody.folder / "seeds", somebody.folder / "seeds" / "attestation-key.pem"
+    options = ("--image", str(somebody.image.directory), "--listen", "127.0.0.1:0", "--json")
+    agent = Process("enarx", "host", "serve", "--backend", f"vm-tpm={seeds}", *options)
+    try:
+        tenant = Tenant(somebody.folder / "home", agent.first["url"], key)
+        expecting = ("--image", somebody.image.directory, *ARGUMENTS)
+        unasked = tenant.deploy(somebody.module, *expecting, *OPTIONS)
+        assert (unasked.returncode, unasked.stdout) == (4, b"")
+        assert b"the host offers tpm, which the policy does not accept" in unasked.stderr
+        of_process = tenant.deploy(somebody.module, "--tee", "tpm", *OPTIONS)
+        assert (of_process.returncode, of_process.stdout) == (4, b"")
+        assert b"a TPM says nothing of process keeps" in of_process.stderr
+        done = tenant.deploy(somebody.module, *expecting, "--tee", "tpm", *OPTIONS)
+    finally:
+        assert agent.end() == 0
+    shown = f"{sha256(done.stdout).hexdigest()[:16]}…"
+    assert ("tpm", "when it runs", str(done.returncode), "—", shown) in readme_cells(), done.stderr
+    assert done.stderr.count(b"its memory is OPEN to whoever runs the machine") == 2
 
 
 @pytest.mark.parametrize(

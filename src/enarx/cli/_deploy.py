@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from enarx.tenant import Deployment, Result, SecretSource
 
 VARIABLE: Final = "env:"
-TEES: Final = ("any", "snp", "tdx", "sgx", "sev", "sev-es", "pef")
+TEES: Final = ("any", "snp", "tdx", "sgx", "sev", "sev-es", "pef", "tpm")
 
 
 def parse_secret(text: str) -> tuple[str, str]:
@@ -54,7 +54,11 @@ def parse_secret(text: str) -> tuple[str, str]:
 @arguments_argument
 @click.option("--host", "url", required=True, metavar="URL", help="The machine's agent: http[s]://HOST:PORT.")
 @click.option(
-    "--tee", type=click.Choice(TEES), default="any", show_default=True, help="The kind of keep to ask for."
+    "--tee",
+    type=click.Choice(TEES),
+    default="any",
+    show_default=True,
+    help="The kind of keep to ask for; tpm encrypts no memory.",
 )
 @trust_options
 @click.option(
@@ -152,7 +156,7 @@ def _plan(
     return plan_deployment(
         package,
         address_of(url, token_file, host_ca),
-        trust=trust_of(policy_path, roots, image),
+        trust=trust_of(policy_path, roots, image, tee),
         image=image,
         tee=tee,
         collateral=collateral_of(collateral_paths),

@@ -204,13 +204,12 @@ def _opened(
     from enarx.tenant import AuditFile, Credentials, Keep
 
     credential = Credentials().get(name)
+    image = image_path or (Path(credential.image) if credential.image else None)
     with accepted_only(), contextlib.ExitStack() as stack:
         yield Keep(
             credential=credential,
             host=address_of(url or credential.host, token_file, host_ca),
-            trust=trust_of(
-                policy_path, roots, image_path or (Path(credential.image) if credential.image else None)
-            ),
+            trust=trust_of(policy_path, roots, image, credential.tee),
             collateral=collateral_of(collateral_paths),
             observer=observer_of(output),
             audit=None if audit_path is None else stack.enter_context(AuditFile(audit_path)),

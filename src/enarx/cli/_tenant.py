@@ -26,6 +26,8 @@ _Command = TypeVar("_Command", bound=Callable[..., object])
 FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 IMAGE: Final = click.Path(exists=True, path_type=Path)
 VENDOR: Final = "vendor"
+TPM: Final = "tpm"
+OPEN: Final = "; its memory is OPEN to whoever runs the machine"
 
 _TRUST: Final = (
     click.option(
@@ -102,14 +104,16 @@ def address_of(url: str, token_file: Path | None, host_ca: Path | None) -> HostA
     return HostAddress.parse(url, token=token, certificates=host_ca)
 
 
-def trust_of(policy_path: Path | None, roots: Sequence[Path], image: KeepImage | Path | None) -> Trust:
-    """Give what the tenant trusts. Raises ``EnarxError``."""
+def trust_of(
+    policy_path: Path | None, roots: Sequence[Path], image: KeepImage | Path | None, tee: str
+) -> Trust:
+    """Give what the tenant trusts: a TPM only if the tenant asked for one by name. Raises ``EnarxError``."""
     from enarx.tenant import Trust
     from enarx.tenant.deployment import expected_image
 
     named = {path.name: read(path) for path in roots}
     if policy_path is None:
-        return Trust.release(expected_image(image), roots=named)
+        return Trust.release(expected_image(image), roots=named, tpm=tee == TPM)
     try:
         text = read(policy_path).decode()
     except UnicodeDecodeError:
@@ -175,7 +179,7 @@ def _accepted(step: Step) -> str:
     facts = step.facts
     status = f", TCB {facts['tcb_status']}" if facts.get("tcb_status") else ""
     text = f"the {facts['stage']} keep: {facts['tee']} {facts['measurement']}, root {facts['root']}{status}"
-    return printable(text)
+    return printable(text) + (OPEN if facts["memory"] == "open" else "")
 
 
 def _rejected(step: Step) -> str:

@@ -37,14 +37,14 @@ from enarx.tenant.audit import AuditFile
 from enarx.tenant.channel import Channel, ChannelLost
 from enarx.tenant.conversation import Conversation
 from enarx.tenant.credentials import Credential, Credentials
-from enarx.tenant.difference import name_difference
+from enarx.tenant.difference import is_expected, name_difference
 from enarx.tenant.endorsement import CollateralChoice, CollateralFrom, collateral_for, read_platform
 from enarx.tenant.image import installed_image
 from enarx.tenant.judge import Judge, Verdict
 from enarx.tenant.last_word import add_last_word
 from enarx.tenant.launch import Prepared, prepare
 from enarx.tenant.package import Package, read_package
-from enarx.tenant.reference import KeepImage, read_keep_image, reference_values
+from enarx.tenant.reference import KeepImage, read_keep_image
 from enarx.tenant.secret_source import SecretSource, check_names, read_secrets
 from enarx.tenant.steps import Observer, Step, What, Who, nobody
 from enarx.tenant.streams import Input, Interrupt, Output, captured, sink_of, source_of
@@ -287,7 +287,7 @@ class _Undertaking:
             self.tell(Who.TENANT, What.RELEASED, "accepted the launch, and gave it its secret")
 
     def _choose(self) -> Tee:
-        """Take the first TEE of the host that the policy accepts, or the one that was asked for."""
+        """Take what was asked for, or else the first of the host's TEEs that the policy accepts, a TPM last."""
         plan = self._plan
         accepted = {tee.value: tee for tee in plan.trust.policy.sections}
         if plan.tee != api.ANY:
@@ -296,9 +296,9 @@ class _Undertaking:
                 raise Unavailable(f"the policy accepts no {plan.tee[:40]}", hint=hint)
             return accepted[plan.tee]
         backends = self._agent.info().backends
-        for backend in backends:
-            if backend.ready and backend.tee in accepted:
-                return accepted[backend.tee]
+        found = [accepted[it.tee] for it in backends if it.ready and it.tee in accepted]
+        if found:
+            return min(found, key=lambda tee: not tee.protects_memory)
         offered = ", ".join(printable(it.tee) for it in backends if it.ready) or "nothing"
         hint = f"the policy accepts {', '.join(accepted)}"
         raise Unavailable(f"the host offers {offered}, which the policy does not accept", hint=hint)
@@ -315,10 +315,10 @@ class _Undertaking:
     def _difference(self, claims: Claims) -> str:
         """Name what is different about a keep whose evidence is genuine and was refused."""
         found = {**claims.measurements, "measurement": claims.measurement}
-        expected = reference_values(self._plan.image, claims.tee)
-        if all(found.get(name) == value for name, value in expected.items()):
+        image = self._plan.image
+        if is_expected(image, claims.tee, found):
             return ""
-        return name_difference(self._plan.image, claims.tee, found, self._host_image())
+        return name_difference(image, claims.tee, found, self._host_image())
 
     def _host_image(self) -> api.HostImage | None:
         """Ask the host what it launches; an older one does not say."""
@@ -447,7 +447,7 @@ def plan_deployment(
         if isinstance(package, Package)
         else read_package(Path(package), limits=options.get("limits")),
         host=host if isinstance(host, HostAddress) else HostAddress.parse(host),
-        trust=trust or Trust.release(image),
+        trust=trust or Trust.release(image, tpm=options.get("tee") == Tee.TPM.value),
         image=image,
         **options,
     )

@@ -7,7 +7,7 @@ a refusal, and never a refusal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
@@ -18,7 +18,13 @@ from enarx.api.vm_image import CMDLINE, INITRD, KERNEL, MAX_CMDLINE_BYTES, SEV_F
 from enarx.attest.claims import Tee
 from enarx.attest.measure import KernelHashes, Unmeasurable
 from enarx.tenant.agent_calls import printable
-from enarx.tenant.reference import KeepImage, measurements, reference_values
+from enarx.tenant.reference import (
+    KeepImage,
+    attested_tees,
+    measurements,
+    reference_values,
+    started_registers,
+)
 
 NAMED: Final = 3
 """Files that are named; of more the number is given."""
@@ -26,12 +32,12 @@ VCPUS: Final = range(1, 9)
 """Numbers of processors that are tried, with each type that measures differently."""
 VCPU_TYPES: Final = ("EPYC-v4", "EPYC-Rome", "EPYC-Milan", "EPYC-Genoa", "EPYC-Turin")
 _SEV_FAMILY: Final = frozenset({Tee.SNP, Tee.SEV, Tee.SEV_ES})
-_REGISTERS: Final = {
-    "measurement": "the firmware",
-    "rtmr1": "the kernel",
-    "rtmr2": "the command line or the initial ramdisk",
+_LATER: Final = "the command line or the initial ramdisk"
+_REGISTERS: Final[Mapping[Tee, Mapping[str, str]]] = {
+    Tee.TDX: {"measurement": "the firmware", "rtmr1": "the kernel", "rtmr2": _LATER},
+    Tee.TPM: {"pcr4": "the kernel", "pcr9": _LATER},
 }
-"""What each register of a trust domain covers."""
+"""What each register of a trust domain, or of a TPM, covers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +46,11 @@ class Launch:
 
     values: Mapping[str, bytes]
     text: str
+
+
+def is_expected(image: KeepImage, tee: Tee, found: Mapping[str, bytes]) -> bool:
+    """Say whether ``found``, values of evidence by their names, are those of ``image``, if it runs there."""
+    return all(found.get(name) in values for name, values in _expected(image, tee).items())
 
 
 def name_difference(image: KeepImage, tee: Tee, found: Mapping[str, bytes], told: HostImage | None) -> str:
@@ -51,9 +62,9 @@ def name_difference(image: KeepImage, tee: Tee, found: Mapping[str, bytes], told
         if all(found.get(name) == value for name, value in launch.values.items()):
             return launch.text
     parts = []
-    if tee is Tee.TDX and isinstance(image, VmImage):
-        expected = reference_values(image, tee)
-        parts += [what for name, what in _REGISTERS.items() if found.get(name) != expected[name]]
+    if isinstance(image, VmImage) and tee in _REGISTERS:
+        expected = _expected(image, tee)
+        parts += [what for name, what in _REGISTERS[tee].items() if found.get(name) not in expected[name]]
     text = f"it was launched with another: {', '.join(parts)}" if parts else ""
     claimed = _claimed(image, told)
     return "; ".join(part for part in (text, claimed) if part)
@@ -61,6 +72,8 @@ def name_difference(image: KeepImage, tee: Tee, found: Mapping[str, bytes], told
 
 def other_launches(image: KeepImage, tee: Tee, told: HostImage | None) -> Iterator[Launch]:
     """Compute launches that a machine's owner could have chosen instead, the likeliest first."""
+    if tee not in attested_tees(image):
+        return
     if isinstance(image, Image):
         if told is not None and not told.cmdline and told.manifest.encode() != image.manifest:
             other = Image(manifest=told.manifest.encode(), size=0)
@@ -96,6 +109,14 @@ def _other_machines(image: VmImage, tee: Tee, told: HostImage | None) -> Iterato
                 usual = f"expected {Machine().vcpus} of type {Machine().vcpu_type}"
                 text = f"the image is yours, the machine has {count}, {usual}"
                 yield Launch(values=reference_values(image, tee, machine), text=text)
+
+
+def _expected(image: KeepImage, tee: Tee) -> Mapping[str, Collection[bytes]]:
+    if isinstance(image, VmImage) and tee is Tee.TPM:
+        return started_registers(image)
+    if tee not in attested_tees(image):
+        return {}
+    return {name: (value,) for name, value in reference_values(image, tee).items()}
 
 
 def _told_hashes(image: VmImage, told: HostImage) -> KernelHashes | None:

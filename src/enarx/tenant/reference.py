@@ -5,7 +5,7 @@ An image is an archive, from which process keeps are started, or the directory o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from enarx.api.keep_image import Image, read_image
 from enarx.api.vm_image import VmImage, read_vm_image
 from enarx.attest.claims import Tee
 from enarx.attest.pef import Digests
+from enarx.tcb.errors import Unavailable
 from enarx.tenant.image import MEASURED, pef_digests, reference_measurement
 
 if TYPE_CHECKING:
@@ -49,10 +50,33 @@ def reference_values(image: KeepImage, tee: Tee, machine: Machine | None = None)
     """
     if isinstance(image, Image):
         return {"measurement": reference_measurement(image, tee)}
+    if tee not in attested_tees(image):
+        raise KeyError(tee)
     from enarx.tenant.image.vm import Machine
 
     (_, first), *others = measurements(image).of(tee, machine or Machine()).items()
     return {"measurement": first, **dict(others)}
+
+
+def started_section(image: KeepImage) -> str:
+    """Write the section of a policy that accepts a machine whose TPM says that it started ``image``.
+
+    Raises ``Unavailable`` for a process keep, of whose start a TPM says nothing; ``Unmeasurable``.
+    """
+    if isinstance(image, Image):
+        raise Unavailable(
+            "a TPM says nothing of process keeps", hint="name the directory of a VM image with --image"
+        )
+    from enarx.tenant.image.vm import tpm_section
+
+    return tpm_section(image)
+
+
+def started_registers(image: VmImage) -> Mapping[str, Collection[bytes]]:
+    """Give what each register of a TPM may hold when ``image`` was started, by its name. Raises ``Unmeasurable``."""
+    from enarx.tenant.image.vm import tpm_registers
+
+    return tpm_registers(image)
 
 
 def sealed_digests(image: KeepImage) -> Digests:

@@ -21,7 +21,7 @@ from enarx.attest import (
 from enarx.attest.claims import Tee
 from enarx.attest.launch import PreBoot
 from enarx.tcb.binding import Binding
-from enarx.tenant.reference import KeepImage, attested_tees, reference_values
+from enarx.tenant.reference import KeepImage, attested_tees, reference_values, started_section
 
 
 def default_policy(image: KeepImage, *, other_roots: bool, tees: Iterable[Tee] | None = None) -> str:
@@ -32,6 +32,9 @@ def default_policy(image: KeepImage, *, other_roots: bool, tees: Iterable[Tee] |
     """
     lines = ["version = 1", f'name = "enarx {__version__}: exactly the keep image of this release"']
     for tee in attested_tees(image) if tees is None else tees:
+        if tee is Tee.TPM:
+            lines += ["", started_section(image)]
+            continue
         values = reference_values(image, tee).items()
         lines += ["", f"[{tee.value}]", *(f'{name} = ["{value.hex()}"]' for name, value in values)]
         if other_roots:
@@ -62,11 +65,15 @@ class Trust:
         object.__setattr__(self, "cache", Cache())
 
     @classmethod
-    def release(cls, image: KeepImage, *, roots: Mapping[str, bytes] | None = None) -> Trust:
-        """Trust what this release's default policy accepts. Raises ``Unavailable``."""
-        sections = [
-            tee for tee in attested_tees(image) if any(tee in it.rules for it in registry.BUILTIN.values())
-        ]
+    def release(
+        cls, image: KeepImage, *, roots: Mapping[str, bytes] | None = None, tpm: bool = False
+    ) -> Trust:
+        """Trust what this release's default policy accepts.
+
+        ``tpm``: also a machine that encrypts no memory and whose TPM is among ``roots``. Raises ``Unavailable``.
+        """
+        wanted = (*attested_tees(image), Tee.TPM) if tpm else attested_tees(image)
+        sections = [tee for tee in wanted if any(tee in it.rules for it in registry.BUILTIN.values())]
         text = default_policy(image, other_roots=bool(roots), tees=sections)
         return cls(policy_text=text, roots=roots or {})
 
@@ -102,6 +109,7 @@ def summary(claims: Claims) -> dict[str, str]:
         "tee": claims.tee.value,
         "measurement": claims.measurement.hex(),
         "root": str(claims.root),
+        "memory": "encrypted" if claims.memory_protected else "open",
         "tcb_status": claims.tcb_status or "",
         "policy": (claims.policy_digest or b"").hex(),
         "checks": sha256("\n".join(check.name for check in claims.checks).encode()).hexdigest(),

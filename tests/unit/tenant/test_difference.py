@@ -16,9 +16,9 @@ from enarx.api.agent import HostImage
 from enarx.api.keep_image import Image, digest_line, manifest_line
 from enarx.api.vm_image import VmImage
 from enarx.attest import Tee
-from enarx.tenant.difference import name_difference
+from enarx.tenant.difference import is_expected, name_difference
 from enarx.tenant.image.vm import CONSOLE, Machine
-from enarx.tenant.reference import attested_tees, reference_values
+from enarx.tenant.reference import attested_tees, reference_values, started_registers
 
 FILES: Mapping[str, bytes] = {
     "cmdline": b"quiet",
@@ -125,6 +125,32 @@ def test_files_of_a_process_keep_are_named(tee: Tee) -> None:
     assert text == f"the host's image differs: {expected}"
     lied = name_difference(PROCESS, tee, reference_values(PROCESS, tee), told)
     assert lied.startswith("the host says that its image differs")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "register"),
+    [
+        ("vmlinuz", bz_image(seed=1), "the kernel"),
+        ("initrd", b"another", "the command line or the initial ramdisk"),
+    ],
+)
+def test_registers_of_a_tpm_name_what_they_cover(
+    tmp_path: Path, ours: VmImage, name: str, content: bytes, register: str
+) -> None:
+    expected = {it: values[0] for it, values in started_registers(ours).items()}
+    assert is_expected(ours, Tee.TPM, expected)
+    found = {
+        it: values[0]
+        for it, values in started_registers(image(tmp_path / "theirs", **{name: content})).items()
+    }
+    assert not is_expected(ours, Tee.TPM, found)
+    assert name_difference(ours, Tee.TPM, found, None) == f"it was launched with another: {register}"
+
+
+def test_of_a_tee_that_an_image_does_not_run_on_nothing_is_said() -> None:
+    assert is_expected(PROCESS, Tee.NITRO, {})
+    assert is_expected(PROCESS, Tee.TPM, {})
+    assert name_difference(PROCESS, Tee.NITRO, {}, None) == ""
 
 
 def test_of_many_files_some_are_named(tmp_path: Path) -> None:
