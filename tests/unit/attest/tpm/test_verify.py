@@ -166,7 +166,7 @@ def test_a_bank_of_sha1_is_denied_by_default() -> None:
     assert section("", case) == ["policy.tpm.bank"]
 
 
-def test_a_policy_that_does_not_say_that_memory_may_be_open_denies_a_tpm() -> None:
+def test_a_policy_that_does_not_say_that_its_machine_may_be_open_denies_a_tpm() -> None:
     """Naming a TPM is not enough: it is no TEE."""
     closed = BASE + 'measurement = "any"\nselection = "any"\n'
     for text in (closed, closed + "memory_protected = true\n"):
