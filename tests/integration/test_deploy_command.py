@@ -306,3 +306,13 @@ def test_the_same_workload_runs_on_every_tee_as_the_readme_shows(
             when = "before it boots" if Tee(tee) in PRE_BOOT else "when it runs"
             shown = (tee, when, str(done.returncode), f"{sha256(done.stdout).hexdigest()[:16]}…")
             assert shown in [line[:4] for line in cells], shown
+
+
+def test_who_lacks_collateral_is_told_to_ask_the_vendor(image: Path, guest: Guest, tmp_path: Path) -> None:
+    """A real host of SNP has no certificates at hand, unless its owner gave them to it."""
+    with machine(tmp_path / "state", image, "snp", "--fault", "snp-missing-vcek") as made:
+        root = root_of(tmp_path / "state", tmp_path / "root.pem")
+        done = Tenant(tmp_path / "home", made.agent().first["url"], root).deploy(guest("echo"))
+    assert done.returncode == 4
+    assert b"snp.certificate: absent" in done.stderr
+    assert b"hint: the host did not send it: --collateral vendor asks AMD or Intel" in done.stderr

@@ -138,7 +138,7 @@ def accepted_only() -> Iterator[None]:
 
     One that falls silent has one, too: nothing is known about the workload's end.
     """
-    from enarx.attest import EvidenceRejected
+    from enarx.attest import CollateralMissing, EvidenceRejected
     from enarx.tenant.channel import ChannelLost
     from enarx.tenant.judge import KeepRejected
 
@@ -146,6 +146,10 @@ def accepted_only() -> Iterator[None]:
         yield
     except (EvidenceRejected, KeepRejected) as error:
         raise NotAccepted(str(error), hint=error.hint) from None
+    except CollateralMissing as error:
+        if "collateral fetch" in error.hint:  # which wants evidence in a file
+            error.hint = "the host did not send it: --collateral vendor asks AMD or Intel"
+        raise
     except ChannelLost as error:
         raise KeepLost(str(error), hint=error.hint) from None
 
