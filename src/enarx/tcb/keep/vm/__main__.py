@@ -86,10 +86,9 @@ def _live(port: int) -> None:
 
 def _confine(profile: Profile, *, beneath: str | None = None) -> None:
     """Give up what this process does not need. Raises ``Unavailable`` if a layer is missing."""
-    missing = [result for result in confine(profile, beneath=beneath) if not result.applied]
-    if missing:
-        detail = ", ".join(f"{result.step.value} ({result.detail})" for result in missing)
-        raise Unavailable(f"a process of the machine cannot be confined: {detail}")
+    results = confine(profile, beneath=beneath)
+    if missing := [f"{it.step.value} ({it.detail})" for it in results if not it.applied]:
+        raise Unavailable(f"a process of the machine cannot be confined: {', '.join(missing)}")
 
 
 def _keep(channel: socket.socket, platform: int, runtime: Runtime) -> None:
