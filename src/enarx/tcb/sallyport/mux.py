@@ -117,7 +117,11 @@ class Mux:
         self._last = 0
         self._wide = 0
         self._urgent = bytearray()
-        self._turns: deque[int] = deque()
+        self._fresh: deque[int] = deque()
+        """Streams that have begun to want; control is the first."""
+        self._going: deque[int] = deque()
+        """Streams that go on."""
+        self._overtook = False
         self._head = bytearray()
         self._need = HEADER.size
         self._payload = (CONTROL, 0)
@@ -140,7 +144,7 @@ class Mux:
         if found is not None and not found.wants and not found.said:
             found.wants = True
             if found.credit:
-                self._line_up(stream)
+                self._line_up(stream, self._fresh)
 
     def close(self, stream: int) -> None:
         """Send no more; what comes is still heard."""
@@ -177,7 +181,7 @@ class Mux:
     @property
     def waiting(self) -> bool:
         """Whether ``fill`` may have something."""
-        return bool(self._urgent or self._turns)
+        return bool(self._urgent or self._fresh or self._going)
 
     @property
     def choked(self) -> bool:
@@ -187,13 +191,14 @@ class Mux:
     def fill(self, out: memoryview, fetch: Fetch) -> int:
         """Put into ``out`` what the port gets next: what is urgent, then control, then a frame of each in turn.
 
-        Ends when there is no room for a whole frame, or nothing to say. Gives the number of bytes.
+        Of those that have begun to want and those that go on it takes one each. Ends when there is no room for a
+        whole frame, or nothing to say. Gives the number of bytes.
         """
         at = min(len(self._urgent), len(out))
         out[:at] = self._urgent[:at]
         del self._urgent[:at]
-        while self._turns and at + HEADER.size + MAX_PAYLOAD <= len(out):
-            stream = self._turns.popleft()
+        while (self._fresh or self._going) and at + HEADER.size + MAX_PAYLOAD <= len(out):
+            stream = self._next()
             found = self._streams.get(stream)
             if found is None or found.said:
                 continue
@@ -204,7 +209,7 @@ class Mux:
                 found.credit -= size
                 at = start + size
             if found.wants and found.credit:
-                self._line_up(stream)
+                self._line_up(stream, self._going)
         return at
 
     # What the other end says.
@@ -266,7 +271,7 @@ class Mux:
             return None
         if kind == _CREDIT:
             if found.wants and not found.credit:
-                self._line_up(stream)
+                self._line_up(stream, self._going)
             found.credit += number
             if not number or found.credit > MAX_WINDOW:
                 raise ProtocolViolation(f"CREDIT of {number} bytes on stream {stream}, beyond its window")
@@ -286,12 +291,20 @@ class Mux:
     def _say(self, stream: int, kind: Kind, payload: bytes = b"") -> None:
         self._urgent += HEADER.pack(stream, kind, 0, 0, len(payload)) + payload
 
-    def _line_up(self, stream: int) -> None:
+    def _line_up(self, stream: int, line: deque[int]) -> None:
         """Line up; the control stream comes first."""
         if stream == CONTROL:
-            self._turns.appendleft(stream)
+            self._fresh.appendleft(stream)
         else:
-            self._turns.append(stream)
+            line.append(stream)
+
+    def _next(self) -> int:
+        """Whose turn it is: control's, else of both lines in turn, so that what is short passes what is long."""
+        control = self._fresh and self._fresh[0] == CONTROL
+        overtakes = self._fresh and (control or not self._going or not self._overtook)
+        if not control:
+            self._overtook = bool(overtakes)
+        return (self._fresh if overtakes else self._going).popleft()
 
     def _cut(self, stream: int, found: _Stream) -> None:
         """Say that nothing more comes; a stream that has ended already says it only if it goes deaf."""

@@ -111,10 +111,23 @@ def test_control_overtakes_streams_and_streams_take_turns() -> None:
         (CONTROL, MAX_PAYLOAD),
         (CONTROL, 1000),
         (first, MAX_PAYLOAD),
+        (first, 1000),  # one that goes on for one that begins
         (second, MAX_PAYLOAD),
-        (first, 1000),
         (second, 1000),
     ]
+
+
+def test_streams_that_begin_and_streams_that_go_on_take_turns() -> None:
+    host, keep = pair()
+    going, short = [host.mux.open(0) for _ in range(2)], [host.mux.open(0) for _ in range(3)]
+    for stream in going:
+        host.send(stream, bytes(WINDOW))
+    before = host.take(3 * (MAX_PAYLOAD + HEADER.size) + 5 * (HEADER.size + 4))
+    assert [it[1] for it in hear(keep.mux, before) if it[0] == "arrived"] == [going[0], going[0], going[1]]
+    for stream in short:
+        host.send(stream, b"x")
+    order = [it[1] for it in hear(keep.mux, host.take())]
+    assert order == [going[0], short[0], going[1], short[1], going[0], short[2], going[1], going[1]]
 
 
 def test_a_frame_that_has_no_room_waits_and_control_overtakes_it() -> None:
