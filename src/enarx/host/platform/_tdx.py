@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from enarx.host.platform._cpu import bit, processor
@@ -72,13 +73,14 @@ def tdx(machine: Machine) -> Backend:
 
 
 def quote_generation(machine: Machine) -> Fact:
-    """State that the service that makes quotes listens."""
+    """State that the service that makes quotes listens, and to this user."""
     there = machine.exists(QGS)
+    listens = there and os.access(machine.path(QGS), os.W_OK)
+    start = "install and start Intel's qgsd, without a port in /etc/qgs.conf"
+    join = "put this user into the group of the socket, usually qgsd"
     return Fact(
         name="Quote Generation Service socket",
-        passed=there,
-        info=QGS,
-        advice=""
-        if there
-        else "install and start Intel's qgsd, without a port in /etc/qgs.conf, and put this user into its group",
+        passed=listens,
+        info=f"{QGS}, not for this user" if there and not listens else QGS,
+        advice="" if listens else join if there else start,
     )

@@ -251,6 +251,15 @@ def test_a_tdx_host_needs_its_module(judged: Judge) -> None:
     assert failed(found) == ["TDX is enabled in host kernel", "TDX module"]
 
 
+def test_quotes_are_for_who_may_write_to_the_services_socket(
+    judged: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root, who runs the tests, may always
+    found = judged.backend(INTEL_HOST, "tdx")
+    assert failed(found) == ["Quote Generation Service socket"]
+    assert "not for this user" in info(found, "Quote Generation Service socket")
+
+
 def test_without_kvm_virtual_machines_are_emulated(judged: Judge) -> None:
     vm = judged.backend(BARE_LAPTOP.without("/dev/kvm"), "vm")
     assert vm.usable
