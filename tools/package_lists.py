@@ -28,6 +28,7 @@ class PackageLists:
         for name in ("lists/partial", "archives/partial", "etc"):
             (home / name).mkdir(parents=True)
         sources = [f"deb [signed-by={KEYRING}] {_mirror(suite)} {suite} main\n" for suite in suites]
+        (home / "status").touch()
         (home / "etc/sources.list").write_text("".join(sources))
         settings = {
             "APT::Architecture": ARCHITECTURE,
@@ -36,7 +37,7 @@ class PackageLists:
             "Acquire::Languages": "none",
             "Acquire::Retries": 3,
             "Dir::State::lists": home / "lists",
-            "Dir::State::status": "/dev/null",
+            "Dir::State::status": home / "status",  # of a system without packages; locks lie beside it
             "Dir::Cache": home,
             "Dir::Etc::sourcelist": home / "etc/sources.list",
             "Dir::Etc::sourceparts": "-",
