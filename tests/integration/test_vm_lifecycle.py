@@ -36,6 +36,7 @@ from wasmtime import wat2wasm
 
 from enarx.api.vm_image import VmImage
 from enarx.cli._exit import ExitCode
+from enarx.host.backend import LaunchRequest
 from enarx.host.keep_process import KeepNotStarted
 from enarx.host.vm import Boot
 from enarx.tcb.errors import EnarxError
@@ -44,6 +45,7 @@ from enarx.tenant.agent_client import AgentClient
 from enarx.tenant.credentials import Credentials
 from enarx.tenant.deployment import start
 from enarx.tenant.verification import Trust
+from enarx_emulator import backend as emulated
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vm"), pytest.mark.timeout(300)]
 
@@ -161,6 +163,22 @@ def test_an_agent_that_is_told_to_end_does_not_wait_for_a_machine_that_boots(own
         refused.result(TIMEOUT_S)
     until(lambda: not qemus(platform), "the machine outlives its agent")
     until(lambda: descriptors(platform) < before, "the platform holds what the machine had")
+
+
+def test_a_machine_that_does_not_boot_in_time_is_freed(
+    owned: Machine, image: VmImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emulated, "BOOT_TIMEOUT_S", 0.5)
+    backend, platform = emulated.EmulatedBackend(str(owned.state)), owned.platform.process.pid
+    backend.prepare(image.directory)
+    held = set()
+    for _ in range(3):
+        with pytest.raises(KeepNotStarted, match=r"not ready after 0\.5 seconds"):
+            backend.launch(LaunchRequest(image=image.directory))
+        until(lambda: not qemus(platform), "the machine is still there")
+        held.add(descriptors(platform))
+    backend.close()
+    assert len(held) == 1
 
 
 def test_an_image_that_is_damaged_is_refused_and_loaded_anew(
