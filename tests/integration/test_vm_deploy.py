@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from tests.integration.agent_process import Process, machine
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from tests.integration.agent_process import BIN, TIMEOUT_S, Process, machine
 from tests.integration.deploy_tenant import ROOT, Tenant, readme_cells, root_of
 from tests.integration.vm_keep import keep_image
 
 from enarx.api.keep_image import MANIFEST, manifest_line
-from enarx.api.vm_image import CMDLINE, INITRD, KERNEL, SEV_FIRMWARE, VmImage, read_vm_image
+from enarx.api.vm_image import (
+    CMDLINE,
+    INITRD,
+    KERNEL,
+    SEV_FIRMWARE,
+    SNP_ID_AUTH,
+    SNP_ID_BLOCK,
+    VmImage,
+    read_vm_image,
+)
 from enarx.attest import Tee
 from enarx.tenant.deployment import PRE_BOOT
 from enarx.tenant.image.vm import CONSOLE
@@ -63,7 +76,8 @@ def changed(image: VmImage, place: Path, **files: bytes) -> Path:
     shutil.copytree(image.directory, place)
     for name, content in files.items():
         (place / name.replace("_", "-")).write_bytes(content)
-    names = sorted(path.name for path in place.iterdir() if path.name != MANIFEST)
+    beside = (MANIFEST, SNP_ID_BLOCK, SNP_ID_AUTH)
+    names = sorted(path.name for path in place.iterdir() if path.name not in beside)
     lines = [manifest_line(name, (place / name).read_bytes()) for name in names]
     (place / MANIFEST).write_text("".join(lines))
     assert read_vm_image(place).manifest != image.manifest
@@ -107,6 +121,48 @@ def test_a_machine_that_only_a_tpm_has_measured_is_accepted_by_who_asks_for_one(
     shown = f"{sha256(done.stdout).hexdigest()[:16]}…"
     assert ("tpm", "when it runs", str(done.returncode), "—", shown) in readme_cells(), done.stderr
     assert done.stderr.count(b"its memory is OPEN to whoever runs the machine") == 2
+
+
+@pytest.mark.slow
+def test_an_image_is_accepted_by_who_signed_it_and_a_block_of_another_launches_nothing(
+    somebody: Somebody, tmp_path: Path
+) -> None:
+    """Whoever signs an image for SNP is named in its evidence; the measurement need not be known."""
+    id_key, signed = tmp_path / "id.pem", tmp_path / "signed"
+    key = ec.generate_private_key(ec.SECP384R1())
+    id_key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    shutil.copytree(somebody.image.directory, signed)
+    sign = [
+        str(BIN / "enarx"),
+        "image",
+        "sign",
+        str(signed),
+        "--id-key",
+        str(id_key),
+        "--guest-svn",
+        "3",
+        "--json",
+    ]
+    told = json.loads(subprocess.run(sign, check=True, capture_output=True, timeout=TIMEOUT_S).stdout)
+    policy = tmp_path / "policy.toml"
+    text = 'version = 1\n[snp]\nmeasurement = "any"\nvendor_root = "any"\nguest_svn = {}\nid_key_digest = ["{}"]\n'
+    with machine(tmp_path / "machine", signed, "snp") as made:
+        root = root_of(made.state, tmp_path / "root.pem")
+        tenant = Tenant(tmp_path / "home", made.agent().first["url"], root)
+        policy.write_text(text.format(4, told["id_key_digest"]))
+        older = tenant.deploy(somebody.module, "--policy", policy, *ARGUMENTS, *OPTIONS)
+        assert (older.returncode, older.stdout) == (REJECTED, b"")
+        assert b"policy.snp.guest_svn" in older.stderr
+        policy.write_text(text.format(3, told["id_key_digest"]))
+        done = tenant.deploy(somebody.module, "--policy", policy, *ARGUMENTS, *OPTIONS)
+        assert done.returncode == 0, done.stderr
+        assert b"8 ballots counted" in done.stdout
+        other = changed(read_vm_image(signed), tmp_path / "changed", cmdline=b"quiet")
+        made.image = other
+        foreign = Tenant(tmp_path / "home", made.agent().first["url"], root)
+        refused = foreign.deploy(somebody.module, "--policy", policy, *ARGUMENTS, *OPTIONS)
+        assert refused.returncode != 0
+        assert b"BAD_MEASUREMENT" in refused.stderr
 
 
 @pytest.mark.parametrize(

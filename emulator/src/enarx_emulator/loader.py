@@ -8,6 +8,7 @@ directory, and a fork server of the platform starts keeps from them; each keep h
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -89,9 +90,10 @@ class Loader:
         """Copy the image to where only the platform writes."""
         given = read_vm_image(path)
         root = self._home / given.digest.hex()
-        try:
+        image: VmImage | None = None
+        with contextlib.suppress(EnarxError):  # not there yet, or damaged since
             image = read_vm_image(root)
-        except EnarxError:  # not there yet, or damaged since
+        if image is None or image.snp_identity != given.snp_identity:
             shutil.rmtree(root, ignore_errors=True)
             self._made(root, lambda made: shutil.copytree(path, made, dirs_exist_ok=True))
             image = read_vm_image(root)

@@ -24,6 +24,7 @@ from enarx.attest.measure import (
     kernel_digest,
     parse_sev_firmware,
     parse_td_firmware,
+    verify_id_auth,
     vmsa_pages,
 )
 from enarx.attest.snp._launch import VMSA_GPA, PageType
@@ -63,7 +64,16 @@ def _snp(image: VmImage, vcpus: int) -> Mapping[str, Value]:
     pages += [
         [int(PageType.VMSA), VMSA_GPA, page] for page in _vmsas(firmware, vcpus, GuestFeatures.SNP_ACTIVE)
     ]
-    return {"pages": pages}
+    return {"pages": pages, **_identity(image)}
+
+
+def _identity(image: VmImage) -> Mapping[str, Value]:
+    """The ID block that somebody signed for the image, which the firmware holds against what it has measured."""
+    if image.snp_identity is None:
+        return {}
+    block, auth = image.snp_identity
+    author_key = any(verify_id_auth(block, auth).author_key_digest)
+    return {"id_block": block, "id_auth": auth, "auth_key_en": author_key}
 
 
 def _sev(image: VmImage, vcpus: int) -> Mapping[str, Value]:

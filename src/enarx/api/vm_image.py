@@ -22,6 +22,10 @@ SEV_FIRMWARE: Final = "ovmf-sev.fd"
 FIRMWARE: Final = "ovmf.fd"
 FILES: Final = "files.json"
 SBOM: Final = "sbom.json"
+SNP_ID_BLOCK: Final = "snp-id-block"
+SNP_ID_AUTH: Final = "snp-id-auth"
+"""What somebody has signed of the image lies beside it, and not in its manifest."""
+SNP_ID_BYTES: Final = (96, 4096)
 MAX_FILE_BYTES: Final = 256 << 20
 MAX_CMDLINE_BYTES: Final = 2048
 """Linux on x86 keeps no more."""
@@ -45,6 +49,8 @@ class VmImage:
     firmware: Path | None
     """OVMF for TDX and for measured boot with a TPM."""
     manifest: bytes
+    snp_identity: tuple[bytes, bytes] | None = None
+    """ID block and ID authentication of SEV-SNP, by which a platform launches this image alone."""
 
     @property
     def directory(self) -> Path:
@@ -84,7 +90,29 @@ def read_vm_image(directory: Path) -> VmImage:
         sev_firmware=directory / SEV_FIRMWARE if SEV_FIRMWARE in names else None,
         firmware=directory / FIRMWARE if FIRMWARE in names else None,
         manifest=manifest,
+        snp_identity=_snp_identity(directory),
     )
+
+
+def write_snp_identity(directory: Path, block: bytes, auth: bytes) -> None:
+    """Put a signature beside the image in ``directory``. Raises ``Unavailable``."""
+    for name, content in ((SNP_ID_BLOCK, block), (SNP_ID_AUTH, auth)):
+        try:
+            (directory / name).write_bytes(content)
+        except OSError as error:
+            raise Unavailable(f"{directory / name}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _snp_identity(directory: Path) -> tuple[bytes, bytes] | None:
+    if not any((directory / name).exists() for name in (SNP_ID_BLOCK, SNP_ID_AUTH)):
+        return None
+    block, auth = _content(directory / SNP_ID_BLOCK), _content(directory / SNP_ID_AUTH)
+    if (len(block), len(auth)) != SNP_ID_BYTES:
+        raise Malformed(
+            f"image: {SNP_ID_BLOCK} and {SNP_ID_AUTH} have {len(block)} and {len(auth)} bytes, expected 96 and 4096",
+            hint="enarx image sign writes them",
+        )
+    return block, auth
 
 
 def _cmdline(content: bytes) -> str:

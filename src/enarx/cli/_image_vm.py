@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
+from enarx.attest import measure as expected
 from enarx.attest.measure import CPU_SIGNATURES, Unmeasurable
 from enarx.cli._exit import ExitCode
 from enarx.cli._measure_inputs import MEMORY, PATCHED, patched_for
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from enarx.tenant.image.vm import Machine
 
 DEFAULT_VM: Final = "enarx-vm"
+SNP_POLICY: Final = 0x30000
+"""That of every launch (``enarx.host.backends.snp``), which an ID block repeats."""
 _Command = TypeVar("_Command", bound=Callable[..., object])
 _MACHINE: Final = (
     click.option(
@@ -63,6 +66,11 @@ _BUILD: Final = (
 )
 
 
+def processor_options(command: _Command) -> _Command:
+    """Declare the processors of a machine."""
+    return _decorated(command, _MACHINE[:2])
+
+
 def machine_options(command: _Command) -> _Command:
     """Declare what of a machine is measured beside its image."""
     return _decorated(command, _MACHINE)
@@ -90,6 +98,36 @@ def show_vm(
 
     machine = Machine(vcpus=vcpus, vcpu_type=vcpu_type, patched_for=patched_for(memory, patched_kernel))
     return _give(output, directory, read_vm_image(directory), machine)
+
+
+def sign_vm(
+    output: Output,
+    directory: Path,
+    *,
+    id_key: str,
+    author_key: str | None,
+    family_id: bytes,
+    image_id: bytes,
+    guest_svn: int,
+    vcpus: int,
+    vcpu_type: str,
+) -> ExitCode:
+    """Sign an ID block for an image, and put it beside the image."""
+    from enarx.api.vm_image import write_snp_identity
+    from enarx.attest.claims import Tee
+    from enarx.cli._measure_inputs import sign_id_block
+    from enarx.tenant.image.vm import Machine, Measurements, read_vm_image
+
+    machine = Machine(vcpus=vcpus, vcpu_type=vcpu_type)
+    digest = Measurements(read_vm_image(directory)).launch_digest(Tee.SNP, machine)
+    block = expected.IdBlock(
+        launch_digest=digest, family_id=family_id, image_id=image_id, guest_svn=guest_svn, policy=SNP_POLICY
+    )
+    auth, digests = sign_id_block(block, id_key, author_key)
+    write_snp_identity(directory, block.pack(), auth)
+    text = "\n".join(f"{name} {value}" for name, value in digests.items())
+    output.result("enarx.vm-image-signed/1", {"path": str(directory), **digests}, text)
+    return ExitCode.DONE
 
 
 def _give(output: Output, directory: Path, image: VmImage, machine: Machine) -> ExitCode:

@@ -22,13 +22,14 @@ from enarx.cli._measure_inputs import (
     about,
     boot,
     give,
+    id_options,
     kernel_hashes,
     parse_hex,
     parse_number,
     parse_size,
     patched_for,
-    private_key,
     processor,
+    sign_id_block,
 )
 from enarx.cli._output import Output
 from enarx.cli._parameter import Parsed
@@ -208,18 +209,10 @@ def sev(output: Output, /, ovmf: str, output_format: str, **rest: object) -> Exi
 @click.option(
     "--measurement", required=True, type=Parsed("hex", parse_hex), metavar="HEX", help="The launch digest."
 )
-@click.option("--id-key", required=True, type=FILE, help="PEM of the P-384 key that signs the block.")
-@click.option("--author-key", type=FILE, help="PEM of the P-384 key that signs the ID key.")
+@id_options
 @click.option(
     "--policy", type=Parsed("number", parse_number), default="0x30000", show_default=True, metavar="N"
 )
-@click.option(
-    "--family-id", type=Parsed("hex", parse_hex), default="00" * 16, metavar="HEX", help="16 bytes; zero."
-)
-@click.option(
-    "--image-id", type=Parsed("hex", parse_hex), default="00" * 16, metavar="HEX", help="16 bytes; zero."
-)
-@click.option("--guest-svn", type=Parsed("number", parse_number), default="0", show_default=True, metavar="N")
 @json_option
 @click.pass_obj
 def id_block(
@@ -241,10 +234,8 @@ def id_block(
     block = expected.IdBlock(
         launch_digest=measurement, family_id=family_id, image_id=image_id, guest_svn=guest_svn, policy=policy
     )
-    auth = expected.build_id_auth(block, private_key(id_key), private_key(author_key) if author_key else None)
-    keys = expected.verify_id_auth(block.pack(), auth)
+    auth, digests = sign_id_block(block, id_key, author_key)
     values = {"id-block": base64.b64encode(block.pack()).decode(), "id-auth": base64.b64encode(auth).decode()}
-    digests = {"id_key_digest": keys.id_key_digest.hex(), "author_key_digest": keys.author_key_digest.hex()}
     text = "\n".join(
         [",".join(f"{k}={v}" for k, v in values.items()), *(f"{k} {v}" for k, v in digests.items())]
     )

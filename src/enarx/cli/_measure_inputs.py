@@ -8,7 +8,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from functools import reduce
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
@@ -209,10 +210,42 @@ def processor(options: Mapping[str, object]) -> tuple[expected.Vmm, int]:
     return vmm, 0
 
 
+ID_OPTIONS: Final = (
+    click.option("--id-key", required=True, type=FILE, help="PEM of the P-384 key that signs the block."),
+    click.option("--author-key", type=FILE, help="PEM of the P-384 key that signs the ID key."),
+    click.option(
+        "--family-id", type=Parsed("hex", parse_hex), default="00" * 16, metavar="HEX", help="16 bytes; zero."
+    ),
+    click.option(
+        "--image-id", type=Parsed("hex", parse_hex), default="00" * 16, metavar="HEX", help="16 bytes; zero."
+    ),
+    click.option(
+        "--guest-svn", type=Parsed("number", parse_number), default="0", show_default=True, metavar="N"
+    ),
+)
+
+
+def id_options(command: _Command) -> _Command:
+    """Declare what an ID block says, and who signs it."""
+    return reduce(lambda inner, option: option(inner), reversed(ID_OPTIONS), command)
+
+
 def private_key(path: str) -> EllipticCurvePrivateKey:
     """Read the PEM of an ECC key."""
     with open(path, "rb") as file, about(path):
         return expected.load_private_key(file.read())
+
+
+def sign_id_block(
+    block: expected.IdBlock, id_key: str, author_key: str | None
+) -> tuple[bytes, dict[str, str]]:
+    """Sign an ID block with the keys in these files; give the authentication, and the digests that a report shows."""
+    auth = expected.build_id_auth(block, private_key(id_key), private_key(author_key) if author_key else None)
+    keys = expected.verify_id_auth(block.pack(), auth)
+    return auth, {
+        "id_key_digest": keys.id_key_digest.hex(),
+        "author_key_digest": keys.author_key_digest.hex(),
+    }
 
 
 def give(

@@ -5,7 +5,7 @@ An image is an archive, from which process keeps are started, or the directory o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +72,7 @@ def started_section(image: KeepImage) -> str:
     return tpm_section(image)
 
 
-def started_registers(image: VmImage) -> Mapping[str, Collection[bytes]]:
+def started_registers(image: VmImage) -> Mapping[str, Sequence[bytes]]:
     """Give what each register of a TPM may hold when ``image`` was started, by its name. Raises ``Unmeasurable``."""
     from enarx.tenant.image.vm import tpm_registers
 

@@ -10,7 +10,7 @@ import pytest
 
 from enarx.api import vm_image
 from enarx.api.keep_image import MANIFEST, manifest_line
-from enarx.api.vm_image import CMDLINE, FIRMWARE, NEEDED, SEV_FIRMWARE, read_vm_image
+from enarx.api.vm_image import CMDLINE, FIRMWARE, NEEDED, SEV_FIRMWARE, read_vm_image, write_snp_identity
 from enarx.tcb.errors import Malformed, Unavailable
 
 
@@ -92,3 +92,16 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(vm_image, "MAX_FILE_BYTES", 1000)
     with pytest.raises(Malformed, match="initrd has more than 1000 bytes"):
         read_vm_image(write(tmp_path, initrd=bytes(1001)))
+
+
+def test_a_signature_lies_beside_the_image_and_changes_nothing_of_it(tmp_path: Path) -> None:
+    plain = read_vm_image(write(tmp_path))
+    write_snp_identity(tmp_path, bytes(96), bytes(4096))
+    named = read_vm_image(tmp_path)
+    assert (named.digest, named.snp_identity) == (plain.digest, (bytes(96), bytes(4096)))
+    write_snp_identity(tmp_path, bytes(95), bytes(4096))
+    with pytest.raises(Malformed, match="95 and 4096 bytes"):
+        read_vm_image(tmp_path)
+    (tmp_path / "snp-id-block").unlink()
+    with pytest.raises(Unavailable, match="snp-id-block"):
+        read_vm_image(tmp_path)

@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Final
 
 from enarx.api.vm_image import VmImage
-from enarx.attest.measure import CPU_SIGNATURES, hash_kernel, parse_sev_firmware, snp_launch_digest
+from enarx.attest.measure import (
+    CPU_SIGNATURES,
+    hash_kernel,
+    parse_sev_firmware,
+    snp_launch_digest,
+    verify_id_auth,
+)
 from enarx.host import platform
 from enarx.host.backends._machine import MachineBackend, check_size, memory_encryption
 from enarx.host.platform._machine import Machine, this_machine
 from enarx.host.platform._sev import snp, snp_collateral
-from enarx.host.vm import Protection
+from enarx.host.vm import Guest, Protection
 from enarx.host.vm._options import MEMORY_MIB, SHAPES
 
 POLICY: Final = 0x30000
@@ -76,7 +82,19 @@ class SnpBackend(MachineBackend):
         firmware, model = parse_sev_firmware(content), CPU_SIGNATURES[SHAPES[self.protection].cpu]
         snp_launch_digest(firmware, vcpus=1, cpu_signature=model, kernel=hash_kernel(b""))
 
+    def guest(self, image: VmImage) -> Guest:
+        """Give the machine, by the name that somebody has signed for the image."""
+        if image.snp_identity is None:
+            return super().guest(image)
+        block, auth = image.snp_identity
+        author_key = any(verify_id_auth(block, auth).author_key_digest)
+        named = replace(self._launch(), id_block=block, id_auth=auth, author_key=author_key)
+        return Guest(cmdline=image.cmdline, objects=named.objects())
+
     def objects(self) -> Sequence[str]:
         """Give memory and guest."""
+        return self._launch().objects()
+
+    def _launch(self) -> SnpLaunch:
         c_bit, reduced = memory_encryption(this_machine())
-        return SnpLaunch(c_bit=c_bit, reduced_bits=reduced).objects()
+        return SnpLaunch(c_bit=c_bit, reduced_bits=reduced)
