@@ -212,6 +212,12 @@ def test_a_module_that_is_none_is_the_keeps_word(host: EmulatedHost, trust: Trus
     assert deploy(package, host.address, trust=trust).outcome.ending is Ending.MALFORMED
 
 
+def test_a_component_is_refused_as_what_it_is(host: EmulatedHost, trust: Trust) -> None:
+    outcome = deploy(module("(component)"), host.address, trust=trust).outcome
+    assert outcome.ending is Ending.UNAVAILABLE
+    assert outcome.detail == "this keep runs modules, and this is a component"
+
+
 def test_only_tees_of_the_policy_are_asked_for(host: EmulatedHost, trust: Trust, rot13: Path) -> None:
     with pytest.raises(Unavailable, match="accepts no nitro"):
         deploy(rot13, host.address, trust=trust, tee="nitro")

@@ -150,7 +150,11 @@ class Execution:
         Run(runtime, module, limits, world.files, self._end).main()
 
     def _run_component(self, job: Job, config: Config, stdio: Sequence[int]) -> None:
-        from wasmtime.component import Component
+        try:
+            from wasmtime.component import Component
+        except ImportError:  # it is in no keep image
+            hint = "enarx run takes components; for this keep compile to WASI preview 1 (wasm32-wasip1)"
+            raise Unavailable("this keep runs modules, and this is a component", hint=hint) from None
 
         from enarx.tcb.keep.components import ComponentRun, check_supported
         from enarx.tcb.keep.native_files import NativeFiles
