@@ -16,6 +16,7 @@ from tests.hardware.target import Agent, Target, shows
 from tests.integration.attested_keep import Tenant
 from tests.integration.vm_keep import Machine
 
+from enarx.api.vm_image import VmImage
 from enarx.attest import AuthenticityOnly, Claims, Verifier, registry
 from enarx.attest.measure import IdBlock, build_id_auth
 from enarx.attest.snp import SnpDetail
@@ -25,6 +26,7 @@ from enarx.host.backends._machine import memory_encryption
 from enarx.host.backends.snp import POLICY, SnpBackend, SnpLaunch
 from enarx.host.backends.tdx import TdxBackend, TdxLaunch
 from enarx.host.platform._machine import this_machine
+from enarx.host.vm import Guest
 from enarx.tcb.errors import EnarxError
 from enarx.tcb.session import Attested
 from enarx.tenant.agent_client import AgentClient
@@ -45,9 +47,10 @@ class OwnedSnp(SnpBackend):
         super().__init__("")
         self._given = given
 
-    def objects(self) -> Sequence[str]:
+    def guest(self, image: VmImage) -> Guest:
         c_bit, reduced = memory_encryption(this_machine())
-        return SnpLaunch(c_bit=c_bit, reduced_bits=reduced, **self._given).objects()
+        launch = SnpLaunch(c_bit=c_bit, reduced_bits=reduced, **self._given)
+        return Guest(cmdline=image.cmdline, objects=launch.objects())
 
 
 class OwnedTdx(TdxBackend):
