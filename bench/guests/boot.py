@@ -21,10 +21,10 @@ KERNEL = {
 }
 
 
-def timed(name, label):
+def timed(name: str, label: str) -> None:
     act = getattr(machine, name)
 
-    def done(*given, **named):
+    def done(*given: object, **named: object) -> object:
         value = act(*given, **named)
         known = any(label == it for it, _ in MARKS)  # the second port is asked for when no TEE was found
         MARKS.append(("search for a TEE" if known else label, time.monotonic()))
@@ -35,7 +35,7 @@ def timed(name, label):
     setattr(machine, name, done)
 
 
-def tell():
+def tell() -> None:
     """Write all marks, and those of the kernel's log, in microseconds of the kernel's clock."""
     lines = [f"{int(1e6 * when)} {label}" for label, when in MARKS]
     log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
