@@ -19,7 +19,7 @@ from enarx.tcb.keep.vm._machine import open_port, power_off, set_up
 from enarx.tcb.sallyport.items import Ready
 from enarx.tcb.sallyport.socket_channel import SocketChannel
 
-BLOCK = bytes(1 << 16)
+BLOCK = bytes(1 << 18)
 
 
 def peer(channel: socket.socket) -> None:
