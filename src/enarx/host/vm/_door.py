@@ -23,6 +23,7 @@ from enarx.tcb.sallyport.items import (
     Listen,
     Opened,
     Ready,
+    Reason,
     Refused,
     decode,
     encode,
@@ -34,6 +35,8 @@ from enarx.tcb.wire import FrameDecoder, frame
 MAX_CONTROL_BYTES: Final = 64 << 10
 FAREWELL_S: Final = 5.0
 """How long tenants may take for the last bytes."""
+KEPT_FREE: Final = 16
+"""Streams that who connects over the network does not get: the tenant, and what the keep itself asks for, need some."""
 
 
 class Door:
@@ -72,13 +75,12 @@ class Door:
         while self.last is None:
             free = not self._carrier.saying
             self._carrier.watch(self._channel.fileno(), select.EPOLLIN if free else 0, self._told)
-            open_ = free and self._carrier.streams < MAX_STREAMS
+            room = MAX_STREAMS - self._carrier.streams if free else 0
             if self._door is not None:
-                self._carrier.watch(self._door.fileno(), select.EPOLLIN if open_ else 0, self._visited)
+                self._carrier.watch(self._door.fileno(), select.EPOLLIN if room > 0 else 0, self._visited)
+            accepts = select.EPOLLIN if room > KEPT_FREE else 0
             for request, listener in self._listeners.items():
-                self._carrier.watch(
-                    listener.fileno(), select.EPOLLIN if open_ else 0, self._acceptor(request, listener)
-                )
+                self._carrier.watch(listener.fileno(), accepts, self._acceptor(request, listener))
             self._carrier.step(None)
         deadline = time.monotonic() + FAREWELL_S
         with contextlib.suppress(PortClosed):
@@ -134,22 +136,27 @@ class Door:
                 door.setblocking(False)
                 self._door = door
             case Opened(request=request), [sock]:
-                self._adopt(request, self._asked.pop(request), sock)
+                item = self._adopt(item, self._asked.pop(request), sock)
             case Refused(request=request), []:
                 self._asked.pop(request, None)
             case _:
                 raise ProtocolViolation(f"agent sent {type(item).__name__} with {len(sockets)} descriptors")
         self._carrier.say(frame(encode(item)))
 
-    def _adopt(self, request: int, asked: Listen | Connect, sock: socket.socket) -> None:
-        if isinstance(asked, Connect):
-            self._open(request, sock)
-        else:
+    def _adopt(self, item: Opened, asked: Listen | Connect, sock: socket.socket) -> Opened | Refused:
+        """Take the socket that was asked for, if the keep has room for it."""
+        if isinstance(asked, Listen):
             sock.setblocking(False)
-            self._listeners[request] = sock
+            self._listeners[item.request] = sock
+        elif not self._open(item.request, sock):
+            detail = f"a keep in a machine has {MAX_STREAMS} connections at most"
+            return Refused(request=item.request, reason=Reason.LIMIT, detail=detail)
+        return item
 
     def _acceptor(self, request: int, listener: socket.socket) -> Callable[[int], None]:
         def accept(_event: int) -> None:
+            if self._carrier.streams >= MAX_STREAMS - KEPT_FREE:
+                return  # others of the same moment have taken the rest
             with contextlib.suppress(OSError):  # who came is gone again, or there is no descriptor for it now
                 self._open(request, listener.accept()[0])
 
@@ -166,16 +173,17 @@ class Door:
             for fd in array.array("i", data):
                 self._open(0, socket.socket(fileno=fd))
 
-    def _open(self, request: int, sock: socket.socket) -> None:
-        """Make a stream of ``sock``; a keep that has all that it may have gets no more."""
+    def _open(self, request: int, sock: socket.socket) -> bool:
+        """Make a stream of ``sock``; say so: a keep that has all that it may have gets no more."""
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             stream = self._carrier.mux.open(request)
         except ProtocolViolation:
             sock.close()
-            return
+            return False
         self._carrier.carry(stream, sock)
+        return True
 
 
 def _never(stream: int, request: int) -> None:

@@ -39,8 +39,8 @@ getpid gettid exit exit_group clock_gettime
 """
 # A VM keep's first process: bytes between the port and Unix sockets, which it makes and hands on; a child that ends.
 _CARRIER: Final = """
-readv writev splice pipe2 pread64 poll ppoll epoll_ctl epoll_wait epoll_pwait epoll_pwait2 recvfrom recvmsg shutdown
-getsockname socketpair bind listen connect wait4 waitid
+readv writev pread64 poll ppoll epoll_ctl epoll_wait epoll_pwait epoll_pwait2 recvfrom recvmsg shutdown getsockname
+socketpair bind listen connect wait4
 """
 # The process that serves the keep a tree of attributes.
 _TREE: Final = "lseek fstat getdents64 openat mkdirat unlinkat"

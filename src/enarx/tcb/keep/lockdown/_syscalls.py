@@ -33,7 +33,7 @@ execve 59 221, execveat 322 281, fork 57 -, vfork 58 -, ptrace 101 117, process_
 process_vm_writev 311 271, bpf 321 280, init_module 175 105, finit_module 313 273, kexec_load 246 104,
 unshare 272 97, setns 308 268, mount 165 40, umount2 166 39, pivot_root 155 41, capset 126 91, seccomp 317 277,
 landlock_create_ruleset 444 444, landlock_add_rule 445 445, landlock_restrict_self 446 446, close_range 436 436,
-reboot 169 142, splice 275 76, socket 41 198, bind 49 200, connect 42 203, listen 50 201, wait4 61 260, waitid 247 95
+reboot 169 142, socket 41 198, bind 49 200, connect 42 203, listen 50 201, wait4 61 260
 """
 _COLUMN: Final = {"x86_64": 1, "aarch64": 2}.get(MACHINE, 0)
 _ROWS: Final = [row.split() for row in _TABLE.split(",") if _COLUMN]

@@ -101,10 +101,12 @@ class Door:
     def _spoken(self, event: int) -> None:
         """Pass on an item of the keep."""
         try:
-            item, _ = self._channel.receive()
+            item, descriptors = self._channel.receive()
         except (ChannelClosed, OSError):
             self._silent = True
             return
+        for descriptor in descriptors:
+            os.close(descriptor)
         if isinstance(item, Exited):
             self._last, self._silent = item, True
             return

@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 
 from enarx.host.relay import fulfil
+from enarx.host.vm import _door as host_door
 from enarx.host.vm._door import Door as HostDoor
 from enarx.host.vm._door import interrupt
 from enarx.tcb.errors import EnarxError, ProtocolViolation
 from enarx.tcb.keep.vm import _door
 from enarx.tcb.keep.vm._door import Door
+from enarx.tcb.sallyport import mux
 from enarx.tcb.sallyport.carrier import PortClosed
 from enarx.tcb.sallyport.items import (
     Admit,
@@ -304,6 +306,79 @@ def test_a_host_that_goes_away_ends_the_door(machine: Machine) -> None:
     interrupt(machine.agent_socket)
     machine.join()
     assert [type(error) for error in machine.raised] == [ChannelClosed]
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let a machine have few streams more than are kept free."""
+    streams = host_door.KEPT_FREE + 2
+    monkeypatch.setattr(mux, "MAX_STREAMS", streams)
+    monkeypatch.setattr(host_door, "MAX_STREAMS", streams)
+    return streams
+
+
+def test_a_keep_that_connects_while_it_has_all_its_connections_is_refused_and_lives(
+    narrow: int, machine: Machine
+) -> None:
+    outside, inside = machine.admit()
+    with contextlib.ExitStack() as stack:
+        for end in (outside, inside):
+            stack.enter_context(end)
+        pairs = [(visit(outside), welcome(inside)) for _ in range(narrow)]
+        for pair in pairs:
+            stack.enter_context(pair[0])
+            stack.enter_context(pair[1])
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        machine.keep.send(asked := Connect(request=1, host="127.0.0.1", port=server.getsockname()[1]))
+        assert machine.agent.receive()[0] == asked
+        reply, sock = fulfil(asked)
+        assert sock is not None
+        with sock:
+            machine.agent.send(reply, [sock.fileno()])
+        item, descriptors = machine.keep.receive()
+        assert isinstance(item, Refused)
+        assert (item.request, item.reason, descriptors) == (1, Reason.LIMIT, [])
+        for tenant, line in pairs:
+            line.sendall(b"lives")
+            assert read_all(tenant, 5) == b"lives"
+
+
+def test_a_crowd_on_the_network_leaves_room_for_the_tenant(narrow: int, machine: Machine) -> None:
+    outside, inside = machine.admit()
+    machine.keep.send(asked := Listen(request=1, address="127.0.0.1", port=0))
+    machine.agent.receive()
+    reply, sock = fulfil(asked)
+    assert isinstance(reply, Opened)
+    assert sock is not None
+    with sock:
+        machine.agent.send(reply, [sock.fileno()])
+    _, descriptors = machine.keep.receive()
+    with contextlib.ExitStack() as stack:
+        listener = socket.socket(fileno=descriptors[0])
+        listener.settimeout(TIMEOUT_S)
+        for end in (outside, inside, listener):
+            stack.enter_context(end)
+        for _ in range(narrow + 1):
+            stack.enter_context(socket.create_connection(("127.0.0.1", reply.port), TIMEOUT_S))
+        served = [stack.enter_context(listener.accept()[0]) for _ in range(narrow - host_door.KEPT_FREE)]
+        with visit(outside) as tenant, welcome(inside) as line:
+            line.sendall(b"passes")
+            assert read_all(tenant, 6) == b"passes"
+        listener.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+        assert len(served) == 2
+
+
+def test_descriptors_that_a_keep_sends_beside_items_are_not_kept(machine: Machine) -> None:
+    with contextlib.ExitStack() as stack:
+        end, other = (stack.enter_context(it) for it in socket.socketpair())
+        machine.keep.send(Progress(text="with one"), [other.fileno()])
+        other.close()
+        item, _ = machine.agent.receive()
+        assert item == Progress(text="with one")
+        end.settimeout(TIMEOUT_S)
+        assert end.recv(1) == b""  # the first process holds none of it
 
 
 class HalfMachine:
