@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import subprocess
 from pathlib import Path
 
 import pytest
-from tests.integration.vm_keep import CACHE
+from tests.integration.vm_keep import CACHE, told
 
-from enarx.host.vm import Guest, Protection, find_accelerator, qemu_command
-from enarx.host.vm._options import Files
 from enarx.tenant.image.vm import Cache, Options, build_vm_image
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vm"), pytest.mark.timeout(300)]
-BOOT_S = 90.0
 INIT = """#!/usr/bin/python3.11 -ISB
 import os
 import socket
@@ -63,25 +57,7 @@ LAST = "trace a process"
 
 def test_the_first_process_of_a_machine_can_carry_and_nothing_else(tmp_path: Path) -> None:
     image = build_vm_image(tmp_path / "image", Cache(CACHE), options=Options(init=INIT, firmware=False))
-    ours, port = socket.socketpair()
-    watch, control = socket.socketpair()
-    with contextlib.ExitStack() as stack:
-        for end in (ours, port, watch, control):
-            stack.enter_context(end)
-        kernel, initrd = (
-            stack.enter_context(path.open("rb")).fileno() for path in (image.vmlinux, image.initrd)
-        )
-        files = Files(kernel=kernel, initrd=initrd, keep=port.fileno(), control=control.fileno())
-        guest = Guest(cmdline=image.cmdline)
-        command = qemu_command(Protection.NONE, guest, files, find_accelerator())
-        qemu = subprocess.Popen(command, pass_fds=files.all())
-        stack.callback(qemu.wait)
-        stack.callback(qemu.kill)
-        port.close()
-        control.close()
-        ours.settimeout(BOOT_S)
-        said = b"".join(iter(lambda: ours.recv(4096), b"")).decode()
-        assert qemu.wait(BOOT_S) == 0  # the machine has ended by itself
+    said = told(image).decode()
     found = dict(line.split(": ") for line in said.split(";"))
     assert found.pop(LAST) == ""
     assert {name for name, answer in found.items() if answer == "done"} == set(CAN)

@@ -11,18 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.vm_keep import CACHE
+from tests.integration.vm_keep import CACHE, told
 
-from enarx.api.vm_image import VmImage
 from enarx.attest.claims import Tee
 from enarx.attest.measure import expected_pcrs
-from enarx.host.vm import Guest, Protection, find_accelerator, qemu_command
-from enarx.host.vm._options import Files
+from enarx.host.vm import Guest, Protection
 from enarx.tenant.image.vm import Cache, Machine, Measurements, Options, build_vm_image
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vm"), pytest.mark.timeout(300)]
 MEMORY_MIB = 512
-BOOT_S = 90.0
 PCRS = (2, 3, 4, 5, 6, 9)
 INIT = f"""#!/usr/bin/python3.11 -ISB
 import os
@@ -56,31 +53,6 @@ def tpm() -> Iterator[str]:
             process.wait()
 
 
-def told(image: VmImage, guest: Guest) -> bytes:
-    """Boot with measurement and give everything that the guest writes to its port until it ends."""
-    assert image.firmware is not None
-    ours, port = socket.socketpair()
-    watch, control = socket.socketpair()
-    with contextlib.ExitStack() as stack:
-        for end in (ours, port, watch, control):
-            stack.enter_context(end)
-        kernel, initrd, firmware = (
-            stack.enter_context(path.open("rb")).fileno()
-            for path in (image.kernel, image.initrd, image.firmware)
-        )
-        files = Files(
-            kernel=kernel, initrd=initrd, firmware=firmware, keep=port.fileno(), control=control.fileno()
-        )
-        command = qemu_command(Protection.TPM, guest, files, find_accelerator())
-        qemu = subprocess.Popen(command, pass_fds=files.all())
-        stack.callback(qemu.wait)
-        stack.callback(qemu.kill)
-        port.close()
-        control.close()
-        ours.settimeout(BOOT_S)
-        return b"".join(iter(lambda: ours.recv(4096), b""))
-
-
 def qemu_version() -> int:
     done = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True)
     match = re.search(r"version (\d+)\.", done.stdout)
@@ -95,7 +67,9 @@ def test_a_tpm_measures_what_we_compute(tmp_path: Path) -> None:
         guest = Guest(
             cmdline=image.cmdline, memory_mib=MEMORY_MIB, extra=(*extra, "-device", "tpm-crb,tpmdev=tpm0")
         )
-        found = dict(line.split() for line in told(image, guest).decode().splitlines())
+        found = dict(
+            line.split() for line in told(image, guest, protection=Protection.TPM).decode().splitlines()
+        )
     patched = MEMORY_MIB << 20 if qemu_version() < 10 else None
     expected = expected_pcrs(
         image.kernel.read_bytes(),

@@ -6,6 +6,7 @@ import array
 import contextlib
 import fcntl
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from hashlib import sha256
@@ -16,7 +17,8 @@ from tests.integration.attested_keep import Tenant
 
 from enarx.api.vm_image import VmImage
 from enarx.cli._run import default_cache_dir
-from enarx.host.vm import Boot, Guest, Protection, VmKeep
+from enarx.host.vm import Boot, Guest, Protection, VmKeep, find_accelerator, qemu_command
+from enarx.host.vm._options import Files
 from enarx.tcb.sallyport.items import Admit, Exited, Item
 from enarx.tcb.sallyport.socket_channel import ChannelClosed, SocketChannel
 from enarx.tcb.session import LAUNCH_GUID
@@ -29,6 +31,7 @@ CACHE = Path(default_cache_dir(), "vm")
 """Shared with whoever builds an image by the command line: packages are fetched once."""
 SOURCES = ("src/enarx/tcb", "src/enarx/tenant/image/vm")
 END_S = 60.0
+BOOT_S = 120.0
 SECRET = bytes(range(32))
 
 
@@ -149,3 +152,39 @@ def file_in(folder: Path, name: str, content: bytes) -> Path:
     path = folder / name
     path.write_bytes(content)
     return path
+
+
+def told(image: VmImage, guest: Guest | None = None, *, protection: Protection = Protection.NONE) -> bytes:
+    """Boot an image with an init of a test's own, and give everything that it writes to its port until it ends.
+
+    With measurement by a TPM through firmware, else without both. The machine must end by itself.
+    """
+    measured = protection is Protection.TPM
+    paths = [image.kernel if measured else image.vmlinux, image.initrd]
+    if measured:
+        assert image.firmware is not None
+        paths.append(image.firmware)
+    ours, port = socket.socketpair()
+    watch, control = socket.socketpair()
+    with contextlib.ExitStack() as stack:
+        for end in (ours, port, watch, control):
+            stack.enter_context(end)
+        kernel, initrd, *firmware = (stack.enter_context(path.open("rb")).fileno() for path in paths)
+        files = Files(
+            kernel=kernel,
+            initrd=initrd,
+            firmware=firmware[0] if firmware else None,
+            keep=port.fileno(),
+            control=control.fileno(),
+        )
+        guest = guest or Guest(cmdline=image.cmdline)
+        command = qemu_command(protection, guest, files, find_accelerator())
+        qemu = subprocess.Popen(command, pass_fds=files.all())
+        stack.callback(qemu.wait)
+        stack.callback(qemu.kill)
+        port.close()
+        control.close()
+        ours.settimeout(BOOT_S)
+        said = b"".join(iter(lambda: ours.recv(4096), b""))
+        assert qemu.wait(BOOT_S) == 0
+        return said

@@ -7,7 +7,8 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from tests.unit.tcb.keep.vm.test_tree_server import REPORT_DATA, served
+from tests.unit.tcb.keep.vm.test_tree_server import REPORT_DATA
+from tests.unit.tcb.keep.vm.tree_port import served
 
 from enarx.attest.sev import build_secret_table
 from enarx.tcb.errors import Unavailable

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import socket
-import threading
 from collections.abc import Iterator
 
 import pytest
 from tests.software_tpm import SoftwareTpm, extend_command, plain_command, software_tpm
+from tests.unit.tcb.keep.vm.tree_port import served
 
 from enarx.attest import bundle, cmw
 from enarx.attest.tpm import parse_evidence
@@ -17,7 +16,6 @@ from enarx.tcb.errors import Unavailable
 from enarx.tcb.keep.platform import PortTree, find_source
 from enarx.tcb.keep.platform import _tpm as source
 from enarx.tcb.keep.vm._tpm_tree import ANSWER, COMMAND, LOG, TpmTree
-from enarx.tcb.keep.vm._tree_server import serve_tree
 from enarx.tcb.wire import decode
 
 DATA = bytes(range(64))
@@ -30,20 +28,9 @@ def machine() -> Iterator[SoftwareTpm]:
         yield found
 
 
-def served(device: int, log: bytes = THE_LOG) -> Iterator[PortTree]:
-    ours, theirs = socket.socketpair()
-    thread = threading.Thread(target=serve_tree, args=(theirs.fileno(), TpmTree(device, log)), daemon=True)
-    thread.start()
-    with theirs:
-        with ours:
-            yield PortTree(ours.fileno())
-        thread.join(20)
-        assert not thread.is_alive()
-
-
 @pytest.fixture
 def port(machine: SoftwareTpm) -> Iterator[PortTree]:
-    yield from served(machine.sock.fileno())
+    yield from served(TpmTree(machine.sock.fileno(), THE_LOG))
 
 
 def test_quotes_come_with_registers_and_log(machine: SoftwareTpm, port: PortTree) -> None:
@@ -61,7 +48,7 @@ def test_quotes_come_with_registers_and_log(machine: SoftwareTpm, port: PortTree
 
 
 def test_firmware_without_a_log_leaves_none(machine: SoftwareTpm) -> None:
-    for port in served(machine.sock.fileno(), b""):
+    for port in served(TpmTree(machine.sock.fileno(), b"")):
         evidence = decode(find_source(port).evidence(DATA), max_bytes=1 << 16)
         assert isinstance(evidence, dict)
         assert set(evidence) == {"__cmwc_t", "evidence"}

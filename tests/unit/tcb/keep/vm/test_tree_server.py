@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.unit.tcb.keep.vm.tree_port import served
 
 from enarx.tcb.errors import Malformed, Unavailable
-from enarx.tcb.keep.platform import PortTree, Tree, find_source
+from enarx.tcb.keep.platform import PortTree, find_source
 from enarx.tcb.keep.vm._tree_server import DirectoryTree, serve_tree
 from enarx.tcb.wire import decode
 
@@ -61,17 +61,6 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "secret").write_bytes(b"not for the keep")
     (place / "report" / "link").symlink_to(tmp_path / "secret")
     return place
-
-
-def served(tree: Tree) -> Iterator[PortTree]:
-    ours, theirs = socket.socketpair()
-    thread = threading.Thread(target=serve_tree, args=(theirs.fileno(), tree), daemon=True)
-    thread.start()
-    with theirs:
-        with ours:
-            yield PortTree(ours.fileno())
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 @pytest.fixture
