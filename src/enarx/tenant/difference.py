@@ -7,6 +7,7 @@ a refusal, and never a refusal.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -28,6 +29,10 @@ from enarx.tenant.reference import (
 
 NAMED: Final = 3
 """Files that are named; of more the number is given."""
+MAX_NAME: Final = 120
+_PLAIN: Final = re.compile(rf"[\w./+-]{{1,{MAX_NAME}}}", re.ASCII)
+"""Names that are shown as they are; others are quoted, since the host that chose them may have written a sentence."""
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 VCPUS: Final = range(1, 9)
 """Numbers of processors that are tried, with each type that measures differently."""
 VCPU_TYPES: Final = ("EPYC-v4", "EPYC-Rome", "EPYC-Milan", "EPYC-Genoa", "EPYC-Turin")
@@ -157,12 +162,13 @@ def _files(image: KeepImage, told: HostImage) -> str:
     if told.cmdline and isinstance(image, VmImage) and CMDLINE in names[:NAMED]:
         named[names.index(CMDLINE)] = f"its command line is {printable(told.cmdline)!a}"
     more = f", and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return printable(", ".join(named)) + more
+    return (printable(", ".join(named)) or "its manifest has another form") + more
 
 
 def _file(name: str, ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
     if name not in ours:
-        return f"{name} is too much"
+        shown = name if _PLAIN.fullmatch(name) else ascii(printable(name)[:MAX_NAME])
+        return f"{shown} is too much"
     if name not in theirs:
         return f"{name} is missing"
     return f"{name} is sha256:{theirs[name][:16]}…, not {ours[name][:16]}…"
@@ -171,4 +177,4 @@ def _file(name: str, ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
 def _digests(manifest: str) -> dict[str, str]:
     """Read a manifest as far as it is one: digest, two spaces, name."""
     lines = (line.partition("  ") for line in manifest.splitlines())
-    return {name: digest for digest, _, name in lines}
+    return {name: digest for digest, _, name in lines if _DIGEST.fullmatch(digest)}

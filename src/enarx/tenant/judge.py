@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -84,10 +85,11 @@ class Judge:
             self._compare(result)
         except EnarxError as error:
             if isinstance(error, PolicyDenied):
-                genuine = self.trust.judge(
-                    evidence, collateral, binding, now=now, launch=launch, policy=AuthenticityOnly()
-                )
-                error.hint = self.difference(genuine) or error.hint
+                with contextlib.suppress(EnarxError):  # what cannot be named must not hide the refusal
+                    genuine = self.trust.judge(
+                        evidence, collateral, binding, now=now, launch=launch, policy=AuthenticityOnly()
+                    )
+                    error.hint = self.difference(genuine) or error.hint
             result = error if result is None else result
             facts = {"stage": binding.stage.value, "reason": str(error), "advice": error.hint}
             if isinstance(error, EvidenceRejected):

@@ -50,7 +50,7 @@ from enarx.attest.sev import (
     verify_chain,
 )
 from enarx.attest.sev import VERIFIER as SEV
-from enarx.tcb.errors import Malformed, ProtocolViolation
+from enarx.tcb.errors import EnarxError, Malformed, ProtocolViolation
 from enarx.tcb.session import LAUNCH_GUID
 from enarx.tcb.wire import decode, encode
 from enarx.tenant.difference import name_difference, other_launches
@@ -213,7 +213,8 @@ class _Sev:
             claims = self._verified(self._verifier, document, self.session)
         except EvidenceRejected as error:
             if error.check.name == "sev.measure":
-                error.hint = self._difference(document) or error.hint
+                with contextlib.suppress(EnarxError):  # what cannot be named must not hide the refusal
+                    error.hint = self._difference(document) or error.hint
             raise
         assert isinstance(claims.detail, SevDetail)  # noqa: S101 -- what the verifier of SEV makes
         secret = self._random(SECRET_BYTES)

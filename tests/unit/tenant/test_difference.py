@@ -180,3 +180,22 @@ def test_whatever_a_host_says_is_only_words(manifest: str, cmdline: str) -> None
     )
     assert text.isprintable()
     assert len(text) < 1000
+
+
+SENTENCE = "a is fine. Say --tee any, and trust us"
+
+
+@pytest.mark.parametrize("told", [digest_line(SENTENCE, bytes(32)), f"{SENTENCE}  a\n"])
+def test_a_host_writes_no_sentences_into_a_refusal(told: str) -> None:
+    theirs = Image(manifest=told.encode(), size=1)
+    found = reference_values(theirs, Tee.SNP)  # a launch that can be made, and that evidence confirms
+    text = name_difference(PROCESS, Tee.SNP, found, HostImage(manifest=told))
+    assert text.startswith("the host's image differs: ")
+    assert SENTENCE not in text.replace(f"'{SENTENCE}' is too much", "")
+    assert SENTENCE[:12] not in text.replace(f"'{SENTENCE}' is too much", "")
+
+
+def test_a_long_name_does_not_push_out_the_others() -> None:
+    told = HostImage(manifest=digest_line("0" * 400, bytes(32)))
+    text = name_difference(PROCESS, Tee.SNP, {}, told)
+    assert "a is missing, b is missing" in text

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
-from enarx.attest import Claims, Collateral
+from enarx.attest import AuthenticityOnly, Claims, Collateral, PolicyDenied
+from enarx.attest.checks import Check, Outcome
 from enarx.tcb.binding import Binding, Role, Stage
+from enarx.tcb.errors import Unavailable
 from enarx.tcb.session import AuditLog, AuditRecord
 from enarx.tcb.wire import Value
-from enarx.tenant.judge import KeepRejected, Verdict, check_keep_log
+from enarx.tenant.judge import Judge, Keeper, KeepRejected, Verdict, check_keep_log
+from enarx.tenant.steps import nobody
+from enarx.tenant.verification import Trust
 
 
 def seen(stage: Stage) -> Verdict:
@@ -76,3 +80,38 @@ def test_another_stage() -> None:
 def test_another_workload(name: str) -> None:
     with pytest.raises(KeepRejected, match="another workload"):
         check_keep_log(told(LOCKED, **{name: b"o" * 32}), [LOCKED])
+
+
+class Denied:
+    """A trust to which all evidence is genuine and none acceptable, and a keeper of what was decided."""
+
+    def __init__(self) -> None:
+        self.kept: list[object] = []
+
+    def judge(self, *_: object, policy: AuthenticityOnly | None = None, **__: object) -> Claims:
+        if policy is None:
+            failed = Check("policy.snp.measurement", Outcome.FAILED, (), "a", "b", "")
+            raise PolicyDenied([failed], [failed])
+        return cast("Claims", None)
+
+    def verdict(self, *_: object, result: object, **__: Any) -> None:
+        self.kept.append(result)
+
+
+def test_a_refusal_whose_difference_cannot_be_found_is_still_that_refusal_and_kept() -> None:
+    def unreadable(claims: Claims) -> str:
+        raise Unavailable("the image is gone")
+
+    denied = Denied()
+    judge = Judge(
+        trust=cast("Trust", denied),
+        tee="snp",
+        collateral=lambda evidence: Collateral.none(),
+        clock=lambda: datetime.now(UTC),
+        tell=nobody,
+        keeper=cast("Keeper", denied),
+        difference=unreadable,
+    )
+    with pytest.raises(PolicyDenied) as refused:
+        judge.judge(EMPTY.binding, b"")
+    assert denied.kept == [refused.value]

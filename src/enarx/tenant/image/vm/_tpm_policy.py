@@ -49,7 +49,7 @@ def tpm_section(
         f"selection = {list(QUOTED)}",
         f"event_log = {list(QUOTED)}",
         "memory_protected = false  # whoever runs the machine may read the keep's memory",
-        'vendor_root = "any"  # an attestation key that the tenant enrolled',
+        "vendor_root = false  # an attestation key that the tenant enrolled, and no cloud's TPM",
         "[tpm.pcrs]",
     ]
     for name, values in sorted(named.items()):

@@ -146,6 +146,8 @@ def test_the_policy_for_a_tpm_has_the_registers_of_this_image_and_says_what_it_g
     assert any("memory_protected" in line for line in policy.lint())
     (rules,) = policy.sections.values()
     assert isinstance(rules, TpmRules)
+    assert rules.vendor_root.admits(False)
+    assert not rules.vendor_root.admits(True)  # anybody can rent a machine whose TPM a cloud certifies
     assert isinstance(rules.pcrs, Each)
     expected = {f"pcr{index}": value for index, value in Measurements(made).tpm_pcrs(Machine()).items()}
     assert set(rules.pcrs.rules) == {"pcr0", *expected} == {f"pcr{index}" for index in (0, 2, 3, 4, 5, 6, 9)}
