@@ -93,7 +93,8 @@ class VmKeep:
         theirs += [tpm.control, tpm.inside] if tpm else []
         opened: list[int] = []
         try:
-            opened += [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in _paths(boot)]
+            for path in _paths(boot):  # one by one: each is closed if the next is not there
+                opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
             files = Files(
                 kernel=opened[0],
                 initrd=opened[1],
