@@ -15,6 +15,7 @@ from enarx.cli._exit import ExitCode
 from enarx.cli._measure_inputs import MEMORY, PATCHED, patched_for
 from enarx.cli._output import Output, printable
 from enarx.cli._run import default_cache_dir
+from enarx.tcb.errors import Unavailable
 
 if TYPE_CHECKING:
     from enarx.api.vm_image import VmImage
@@ -118,8 +119,13 @@ def sign_vm(
     from enarx.cli._measure_inputs import sign_id_block
     from enarx.tenant.image.vm import Machine, Measurements, read_vm_image
 
-    machine = Machine(vcpus=vcpus, vcpu_type=vcpu_type)
-    digest = Measurements(read_vm_image(directory)).launch_digest(Tee.SNP, machine)
+    image, machine = read_vm_image(directory), Machine(vcpus=vcpus, vcpu_type=vcpu_type)
+    if image.console:
+        hint = "whoever accepts your signature would accept it; build the image without --console"
+        raise Unavailable(
+            f"{directory}: its kernel writes to a console, which the host would read", hint=hint
+        )
+    digest = Measurements(image).launch_digest(Tee.SNP, machine)
     block = expected.IdBlock(
         launch_digest=digest, family_id=family_id, image_id=image_id, guest_svn=guest_svn, policy=SNP_POLICY
     )

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tests.forge.firmware import Ovmf
 from tests.forge.kernel import bz_image
 
 from enarx.api.keep_image import MANIFEST, manifest_line
+from enarx.api.vm_image import SNP_ID_BLOCK
 from enarx.cli._exit import ExitCode
 from enarx.cli._main import main
 
@@ -60,6 +63,23 @@ def test_a_console_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[st
     place = write(tmp_path, {**FILES, "cmdline": b"console=ttyS0"})
     assert main(["image", "show", place]) == ExitCode.DONE
     assert "the host reads the console" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "code"), [(b"quiet", ExitCode.DONE), (b"console=ttyS0", ExitCode.UNAVAILABLE)]
+)
+def test_no_image_with_a_console_is_signed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], cmdline: bytes, code: ExitCode
+) -> None:
+    """A policy that names the signer accepts whatever was signed."""
+    key = tmp_path / "id.pem"
+    made = ec.generate_private_key(ec.SECP384R1())
+    key.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (tmp_path / "image").mkdir()
+    place = write(tmp_path / "image", {**FILES, **FIRMWARE, "cmdline": cmdline})
+    assert main(["image", "sign", place, "--id-key", str(key)]) == code
+    assert (tmp_path / "image" / SNP_ID_BLOCK).exists() == (code == ExitCode.DONE)
+    assert ("console" in capsys.readouterr().err) == (code != ExitCode.DONE)
 
 
 def test_a_patched_kernel_needs_the_size_of_the_memory(
