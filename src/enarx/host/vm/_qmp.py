@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+from collections import deque
 from typing import Any, Final
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError
@@ -13,6 +14,8 @@ from qemu.qmp import ExecuteError, QMPClient, QMPError
 from enarx.tcb.errors import EnarxError, Unavailable
 
 TIMEOUT_S: Final = 30.0
+MAX_EVENTS: Final = 64
+"""A guest can cause some for as long as it lives; how it ended is among the last."""
 
 
 class QmpRefused(EnarxError):
@@ -28,8 +31,8 @@ class Control:
         self._client = QMPClient("keep")
         self._client.logger.disabled = True  # that QEMU ends is no error, and why is ours to say
         self._connected = threading.Event()
-        self.events: list[tuple[str, dict[str, Any]]] = []
-        """Names and data of the events so far."""
+        self.events: deque[tuple[str, dict[str, Any]]] = deque(maxlen=MAX_EVENTS)
+        """Names and data of the last events."""
         self._thread = threading.Thread(target=self._run, name="qmp", daemon=True)
         self._thread.start()
 

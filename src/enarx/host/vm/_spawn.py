@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import IO, Final
 
 from enarx.tcb.errors import Unavailable
 
-MAX_COMPLAINT_BYTES: Final = 4096
+MAX_COMPLAINT_BYTES: Final = 64 << 10
+"""What is kept of standard error: a guest can make QEMU complain for as long as it lives."""
 _HELPER: Final = (
     "import ctypes,os,signal,sys\n"
     "ctypes.CDLL(None).prctl(1, signal.SIGKILL)\n"
@@ -27,7 +28,7 @@ class Process:
 
     def __init__(self, command: Sequence[str], descriptors: Sequence[int]) -> None:
         """Start it with these descriptors under their numbers. Raises ``Unavailable``."""
-        self._complaint: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
+        self._complaint = _bounded_file()
         helper = [sys.executable, "-I", "-S", "-c", _HELPER, str(os.getpid()), *command]
         try:
             self._process = subprocess.Popen(
@@ -58,9 +59,8 @@ class Process:
 
     def complaint(self) -> str:
         """Give the last line that it wrote on standard error, without its own name."""
-        size = self._complaint.seek(0, os.SEEK_END)
-        self._complaint.seek(max(0, size - MAX_COMPLAINT_BYTES))
-        lines = self._complaint.read().decode(errors="replace").strip().splitlines()
+        self._complaint.seek(0)
+        lines = self._complaint.read().rstrip(b"\0").decode(errors="replace").strip().splitlines()
         return lines[-1].partition(": ")[2] or lines[-1] if lines else ""
 
     def end(self) -> None:
@@ -72,3 +72,11 @@ class Process:
     def close(self) -> None:
         """Give back what is held for it."""
         self._complaint.close()
+
+
+def _bounded_file() -> IO[bytes]:
+    """Give a file in memory of a size that nobody can change."""
+    fd = os.memfd_create("complaint", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, MAX_COMPLAINT_BYTES)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+    return os.fdopen(fd, "r+b", buffering=0)
