@@ -27,6 +27,7 @@ from enarx.attest import EvidenceRejected
 from enarx.tcb.binding import Stage
 from enarx.tcb.errors import EnarxError, ProtocolViolation
 from enarx.tcb.keep.tls import self_signed, server_context
+from enarx.tcb.record import replace
 from enarx.tcb.session._messages import Attestation
 from enarx.tcb.wire import encode
 from enarx.tcb.workload import Secret
@@ -155,9 +156,7 @@ def test_evidence_of_the_wrong_stage(hostile: HostileHost, package: Package, tru
     def channel(client: socket.socket, keep: str) -> None:
         impostor = Impostor(client)
         found = genuine_evidence(hostile.real, keep, nonce=impostor.hello().nonce)
-        impostor.say(
-            dataclasses.replace(found, stage=Stage.LOCKED, workload=bytes(32), configuration=bytes(32))
-        )
+        impostor.say(replace(found, stage=Stage.LOCKED, workload=bytes(32), configuration=bytes(32)))
         impostor.hear()
 
     hostile.channel = channel
@@ -172,7 +171,7 @@ def test_a_keep_that_names_a_workload_while_it_must_be_empty(
     def channel(client: socket.socket, keep: str) -> None:
         impostor = Impostor(client)
         found = genuine_evidence(hostile.real, keep, nonce=impostor.hello().nonce)
-        impostor.say(dataclasses.replace(found, workload=bytes(32)))
+        impostor.say(replace(found, workload=bytes(32)))
         impostor.hear()
 
     hostile.channel = channel
