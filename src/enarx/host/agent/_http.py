@@ -313,10 +313,10 @@ class _Connection:
                 self._writer.close()
                 await self._writer.wait_closed()
         finally:
+            outside.transport.abort()  # before anything that a second cancellation could interrupt
             for pump in (inward, outward):
                 pump.cancel()
             await asyncio.gather(inward, outward, return_exceptions=True)
-            outside.transport.abort()
 
 
 class _TooLarge(Exception):
