@@ -24,11 +24,14 @@ from enarx.tcb.binding import Binding
 from enarx.tenant.reference import KeepImage, attested_tees, reference_values, started_section
 
 
-def default_policy(image: KeepImage, *, other_roots: bool, tees: Iterable[Tee] | None = None) -> str:
+def default_policy(
+    image: KeepImage, *, other_roots: bool, other_keys: bool = False, tees: Iterable[Tee] | None = None
+) -> str:
     """Write the policy that accepts exactly ``image`` on ``tees`` and nothing else, as TOML.
 
-    ``other_roots`` says that the tenant named roots that are no vendor's; without that such roots are refused. Raises
-    ``Unavailable`` when the image's files cannot be read.
+    ``other_roots`` says that the tenant named roots that are no vendor's; without that such roots are refused.
+    ``other_keys``: keys of machines, which are what vouches for PEF, and must not found the certificates of other TEEs.
+    Raises ``Unavailable`` when the image's files cannot be read.
     """
     lines = ["version = 1", f'name = "enarx {__version__}: exactly the keep image of this release"']
     for tee in attested_tees(image) if tees is None else tees:
@@ -37,7 +40,7 @@ def default_policy(image: KeepImage, *, other_roots: bool, tees: Iterable[Tee] |
             continue
         values = reference_values(image, tee).items()
         lines += ["", f"[{tee.value}]", *(f'{name} = ["{value.hex()}"]' for name, value in values)]
-        if other_roots:
+        if other_roots or (other_keys and tee is Tee.PEF):
             lines.append('vendor_root = "any"  # roots that the tenant named are trusted, too')
     return "\n".join(lines) + "\n"
 
@@ -74,7 +77,11 @@ class Trust:
         """
         wanted = (*attested_tees(image), Tee.TPM) if tpm else attested_tees(image)
         sections = [tee for tee in wanted if any(tee in it.rules for it in registry.BUILTIN.values())]
-        text = default_policy(image, other_roots=bool(roots), tees=sections)
+        named = TrustAnchors.none()
+        for name, root in (roots or {}).items():
+            named = named.adding(root, name=name)
+        certified = [anchor.certificate is not None for anchor in named.anchors]
+        text = default_policy(image, other_roots=any(certified), other_keys=not all(certified), tees=sections)
         return cls(policy_text=text, roots=roots or {})
 
     def judge(
