@@ -37,6 +37,8 @@ FAREWELL_S: Final = 5.0
 """How long tenants may take for the last bytes."""
 KEPT_FREE: Final = 16
 """Streams that who connects over the network does not get: the tenant, and what the keep itself asks for, need some."""
+REST_S: Final = 0.1
+"""How long nobody is accepted after that has failed: without descriptors it would fail again at once."""
 
 
 class Door:
@@ -64,6 +66,7 @@ class Door:
         self._door: socket.socket | None = None
         self._asked: dict[int, Listen | Connect] = {}
         self._listeners: dict[int, socket.socket] = {}
+        self._rests_until = 0.0
         self.last: Exited | None = None
         """The keep's last word."""
 
@@ -78,10 +81,11 @@ class Door:
             room = MAX_STREAMS - self._carrier.streams if free else 0
             if self._door is not None:
                 self._carrier.watch(self._door.fileno(), select.EPOLLIN if room > 0 else 0, self._visited)
-            accepts = select.EPOLLIN if room > KEPT_FREE else 0
+            rests = time.monotonic() < self._rests_until
+            accepts = select.EPOLLIN if room > KEPT_FREE and not rests else 0
             for request, listener in self._listeners.items():
                 self._carrier.watch(listener.fileno(), accepts, self._acceptor(request, listener))
-            self._carrier.step(None)
+            self._carrier.step(REST_S if rests else None)
         deadline = time.monotonic() + FAREWELL_S
         with contextlib.suppress(PortClosed):
             while not self._carrier.delivered and (left := deadline - time.monotonic()) > 0:
@@ -157,8 +161,10 @@ class Door:
         def accept(_event: int) -> None:
             if self._carrier.streams >= MAX_STREAMS - KEPT_FREE:
                 return  # others of the same moment have taken the rest
-            with contextlib.suppress(OSError):  # who came is gone again, or there is no descriptor for it now
+            try:
                 self._open(request, listener.accept()[0])
+            except OSError:  # who came is gone again, or there is no descriptor for it now
+                self._rests_until = time.monotonic() + REST_S
 
         return accept
 

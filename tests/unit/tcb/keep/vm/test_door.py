@@ -6,10 +6,12 @@ from __future__ import annotations
 import array
 import contextlib
 import os
+import resource
 import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -368,6 +370,33 @@ def test_a_crowd_on_the_network_leaves_room_for_the_tenant(narrow: int, machine:
         with pytest.raises(TimeoutError):
             listener.accept()
         assert len(served) == 2
+
+
+def test_a_host_without_descriptors_does_not_spin_and_accepts_later(machine: Machine) -> None:
+    machine.keep.send(asked := Listen(request=1, address="127.0.0.1", port=0))
+    machine.agent.receive()
+    reply, sock = fulfil(asked)
+    assert isinstance(reply, Opened)
+    assert sock is not None
+    with sock:
+        machine.agent.send(reply, [sock.fileno()])
+    _, descriptors = machine.keep.receive()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(fileno=descriptors[0]) as listener, socket.socket() as client:
+        listener.settimeout(TIMEOUT_S)
+        client.settimeout(TIMEOUT_S)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            client.connect(("127.0.0.1", reply.port))
+            before = time.process_time()
+            time.sleep(0.5)  # for so long somebody waits whom nobody can accept
+            used = time.process_time() - before
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert used < 0.2
+        with listener.accept()[0] as served:
+            client.sendall(b"ping")
+            assert read_all(served, 4) == b"ping"
 
 
 def test_descriptors_that_a_keep_sends_beside_items_are_not_kept(machine: Machine) -> None:
