@@ -81,7 +81,13 @@ def read_vm_image(directory: Path) -> VmImage:
         raise Malformed(f"image: its manifest lists {unknown[0]!r}, which no image has", hint="build it anew")
     lines = [manifest_line(name, _content(directory / name)) for name in sorted(names)]
     if "".join(lines).encode() != manifest:
-        raise Malformed("image: its files are not those of its manifest", hint="build it anew")
+        listed = manifest.decode("utf-8", "replace").splitlines(keepends=True)
+        changed = next(
+            (name for name, line in zip(sorted(names), lines, strict=True) if line not in listed), MANIFEST
+        )
+        raise Malformed(
+            f"image: its files are not those of its manifest: {directory / changed}", hint="build it anew"
+        )
     return VmImage(
         kernel=directory / KERNEL,
         vmlinux=directory / VMLINUX,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -15,7 +17,7 @@ from enarx.cli._exit import ExitCode
 from enarx.cli._measure_inputs import MEMORY, PATCHED, patched_for
 from enarx.cli._output import Output, printable
 from enarx.cli._run import default_cache_dir
-from enarx.tcb.errors import Unavailable
+from enarx.tcb.errors import Malformed, Unavailable
 
 if TYPE_CHECKING:
     from enarx.api.vm_image import VmImage
@@ -86,8 +88,12 @@ def build_vm(output: Output, out: Path, *, console: bool, firmware: bool, mirror
     """Build an image and describe it."""
     from enarx.tenant.image.vm import Cache, Machine, Options, build_vm_image
 
-    cache = Cache(Path(default_cache_dir(), "vm"), mirrors=mirrors)
-    built = build_vm_image(out, cache, options=Options(console=console, firmware=firmware))
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(ExitCode.STOPPED)
+    )  # half an image is removed
+    cache = Cache(Path(default_cache_dir(), "vm"), mirrors=mirrors, tell=output.note)
+    options = Options(console=console, firmware=firmware)
+    built = build_vm_image(out, cache, options=options, tell=output.note)
     return _give(output, out, built, Machine())
 
 
@@ -137,10 +143,8 @@ def sign_vm(
 
 
 def _give(output: Output, directory: Path, image: VmImage, machine: Machine) -> ExitCode:
-    from enarx.api.vm_image import FILES
-
-    listed = json.loads((directory / FILES).read_bytes())
-    values = _measurements(image, machine)
+    listed = _listed(directory)
+    values, unmeasured = _measurements(image, machine)
     sizes = {path.name: path.stat().st_size for path in sorted(directory.iterdir())}
     document = {
         "path": str(directory),
@@ -154,6 +158,7 @@ def _give(output: Output, directory: Path, image: VmImage, machine: Machine) -> 
             "patched_for": machine.patched_for,
         },
         "measurements": values,
+        "unmeasured": unmeasured,
         "archives": listed["archives"],
         "files": [*listed["beside"], *listed["initrd"]],
     }
@@ -164,6 +169,7 @@ def _give(output: Output, directory: Path, image: VmImage, machine: Machine) -> 
         *(f"{name:<12} {size:>10} bytes" for name, size in sizes.items()),
         f"measured with {machine.vcpus} vcpu of type {machine.vcpu_type}:",
         *(f"{tee:<8} {name:<14} {value}" for tee, found in values.items() for name, value in found.items()),
+        *(f"{tee:<8} not measured: {reason}" for tee, reason in unmeasured.items()),
     ]
     if image.console:
         lines.append("the host reads the console of this image: use it to find faults only")
@@ -171,18 +177,36 @@ def _give(output: Output, directory: Path, image: VmImage, machine: Machine) -> 
     return ExitCode.DONE
 
 
-def _measurements(image: VmImage, machine: Machine) -> dict[str, dict[str, str]]:
-    """Give all values; of kinds for which the image has no firmware, none."""
+def _listed(directory: Path) -> dict[str, list[object]]:
+    """Read what the image says of its files, which anybody may have written. Raises ``Malformed``."""
+    from enarx.api.vm_image import FILES
+
+    try:
+        listed = json.loads((directory / FILES).read_bytes())
+    except (ValueError, RecursionError):
+        listed = None
+    if not isinstance(listed, dict) or not all(
+        isinstance(listed.get(name), list) for name in ("initrd", "beside", "archives")
+    ):
+        raise Malformed(f"{directory / FILES}: no list of an image's files", hint="build it anew")
+    return listed
+
+
+def _measurements(image: VmImage, machine: Machine) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Give all values; and of kinds for which there are none, for want of firmware for example, the reason."""
     from enarx.tenant.image.vm import VM_TEES, Measurements
 
-    measurements, found = Measurements(image), {}
+    measurements = Measurements(image)
+    found: dict[str, dict[str, str]] = {}
+    reasons: dict[str, str] = {}
     for tee in VM_TEES:
         try:
             values = measurements.of(tee, machine)
-        except Unmeasurable:
+        except Unmeasurable as error:
+            reasons[tee.value] = str(error)
             continue
         found[tee.value] = {name: value.hex() for name, value in values.items()}
-    return found
+    return found, reasons
 
 
 def _decorated(command: _Command, options: Sequence[Callable[[_Command], _Command]]) -> _Command:

@@ -56,7 +56,25 @@ def test_without_firmware_only_others_firmware_can_measure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["image", "show", write(tmp_path, FILES), "--json"]) == ExitCode.DONE
-    assert set(json.loads(capsys.readouterr().out)["measurements"]) == {"pef", "tpm"}
+    document = json.loads(capsys.readouterr().out)
+    assert set(document["measurements"]) == {"pef", "tpm"}
+    assert set(document["unmeasured"]) == {"snp", "sev-es", "sev", "tdx"}
+
+
+def test_why_there_is_no_value_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["image", "show", write(tmp_path, FILES | FIRMWARE), "--vcpus", "100000"]) == ExitCode.DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if "not measured: " in line] == ["snp", "sev-es"]
+
+
+@pytest.mark.parametrize(
+    "listed", [b"", b"[]", b"{}", b'{"initrd": [], "beside": [], "archives": 1}', b"[" * 100000]
+)
+def test_a_list_of_files_that_is_none_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], listed: bytes
+) -> None:
+    assert main(["image", "show", write(tmp_path, {**FILES, "files.json": listed})]) == ExitCode.MALFORMED
+    assert "files.json: no list" in capsys.readouterr().err
 
 
 def test_a_console_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +118,7 @@ def test_a_changed_image_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     place = write(tmp_path, FILES)
     (tmp_path / "initrd").write_bytes(b"ramdisj")
     assert main(["image", "show", place]) == ExitCode.MALFORMED
-    assert "not those of its manifest" in capsys.readouterr().err
+    assert f"not those of its manifest: {tmp_path / 'initrd'}" in capsys.readouterr().err
 
 
 def test_a_directory_that_is_no_image_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +26,7 @@ from enarx.api.vm_image import (
     VmImage,
     read_vm_image,
 )
-from enarx.tcb.errors import Malformed, Unavailable
+from enarx.tcb.errors import EnarxError, Malformed, Unavailable
 from enarx.tenant.image.vm._contents import bill, file_list
 from enarx.tenant.image.vm._cpio import cpio
 from enarx.tenant.image.vm._deb import read_deb
@@ -67,10 +68,16 @@ class Options:
 
 
 def build_vm_image(
-    out: Path, cache: Cache, *, lock: Lock | None = None, options: Options | None = None
+    out: Path,
+    cache: Cache,
+    *,
+    lock: Lock | None = None,
+    options: Options | None = None,
+    tell: Callable[[str], None] = lambda step: None,
 ) -> VmImage:
-    """Write the image to the directory ``out``, in whose place there is none or an older image.
+    """Write the image to the directory ``out``, in whose place there is none or an older image; ``tell`` each step.
 
+    The same image that is there already stays, with what somebody has signed of it.
     Raises ``Malformed``, ``Unavailable``.
     """
     lock, options = lock or installed_lock(), options or Options()
@@ -80,7 +87,7 @@ def build_vm_image(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as made:
-            files = _image_files(lock, cache, options, Path(made, "root").resolve())
+            files = _image_files(lock, cache, options, Path(made, "root").resolve(), tell)
             image = _write(files, Path(made, "image"))
             _replace(image, out)
     except OSError as error:
@@ -88,18 +95,23 @@ def build_vm_image(
     return read_vm_image(out)
 
 
-def _image_files(lock: Lock, cache: Cache, options: Options, root: Path) -> dict[str, bytes]:
+def _image_files(
+    lock: Lock, cache: Cache, options: Options, root: Path, tell: Callable[[str], None]
+) -> dict[str, bytes]:
+    tell("unpacking the packages")
     kernel, modules = _kernel(lock, cache)
     sources = system_sources({package: cache.read(package) for package in lock.of(Role.SYSTEM, Role.TOOL)})
     wheels = {wheel: cache.read(wheel) for wheel in lock.wheels}
     for wheel, data in wheels.items():
         sources |= wheel_sources(wheel, data)
     sources |= own_sources()
+    tell("asking the image's interpreter what a keep loads, and compiling that")
     tree = build_tree(sources, modules, root, options.init)
     guest = Guest(root)
     outside: dict[str, Source] = {KERNEL: kernel}
     if options.firmware:
         outside |= {name: source for role in _FIRMWARE_FILE for name, source in _firmware(lock, cache, role)}
+    tell("compressing the initial ramdisk")
     licenses = {wheel.name: license_of(data) for wheel, data in wheels.items()}
     return {
         **{name: source.content for name, source in outside.items()},
@@ -176,10 +188,25 @@ def _check_place(out: Path) -> None:
 
 
 def _replace(image: Path, out: Path) -> None:
-    """Put the finished image in its place."""
-    _check_place(out)
+    """Put the finished image in its place, one builder after another."""
     old = image.with_name("old")
-    if out.exists():
-        os.rename(out, old)
-    os.rename(image, out)
+    turn = os.open(out.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        _check_place(out)
+        if _is_same(image, out):
+            return
+        if out.exists():
+            os.rename(out, old)
+        os.rename(image, out)
+    finally:
+        os.close(turn)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_same(image: Path, out: Path) -> bool:
+    """Whether what is there is whole and this very image."""
+    try:
+        return read_vm_image(out).digest == read_vm_image(image).digest
+    except EnarxError:
+        return False

@@ -6,11 +6,12 @@ proxies and certificates hold here too; wheels come through pip, as this machine
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -35,10 +36,13 @@ PLATFORMS: Final = (
 class Cache:
     """A directory of packages and wheels by their file names."""
 
-    def __init__(self, directory: Path, *, mirrors: Sequence[str] = ()) -> None:
-        """Use ``mirrors`` instead of those of apt's configuration if any are given."""
+    def __init__(
+        self, directory: Path, *, mirrors: Sequence[str] = (), tell: Callable[[str], None] = lambda step: None
+    ) -> None:
+        """Use ``mirrors`` instead of those of apt's configuration if any are given; ``tell`` what is fetched."""
         self._directory = directory
         self._mirrors = tuple(mirrors)
+        self._tell = tell
 
     def read(self, entry: Package | Wheel) -> bytes:
         """Give the content of a file that was fetched. Raises ``Unavailable``."""
@@ -58,6 +62,7 @@ class Cache:
             if packages:
                 self._fetch_packages(packages, Path(made))
             if wheels:
+                self._tell(f"fetching {len(wheels)} wheels with pip")
                 _download_wheels(wheels, Path(made))
             missing: list[Package | Wheel] = [*packages, *wheels]
             for entry in missing:
@@ -71,17 +76,27 @@ class Cache:
             return None
 
     def keep(self, name: str, content: bytes) -> None:
-        """Put something aside that can be made again."""
-        with tempfile.NamedTemporaryFile(dir=self._directory, prefix=".keep-", delete=False) as made:
-            made.write(content)
-        os.replace(made.name, self._directory / name)
+        """Put something aside that can be made again, if there is room for it."""
+        with (
+            contextlib.suppress(OSError),
+            tempfile.TemporaryDirectory(dir=self._directory, prefix=".keep-") as made,
+        ):
+            place = Path(made, name)
+            place.write_bytes(content)
+            os.replace(place, self._directory / name)
 
     def _fetch_packages(self, packages: Iterable[Package], made: Path) -> None:
         mirrors = self._mirrors or configured_mirrors()
         for package in packages:
-            if not any(_download(mirror, package, made / package.file) for mirror in mirrors):
+            self._tell(f"fetching {package.file}, {package.size} bytes")
+            refusals: list[str] = []
+            for mirror in mirrors:
+                if (refusal := _download(mirror, package, made / package.file)) is None:
+                    break
+                refusals.append(refusal)
+            else:
                 raise Unavailable(
-                    f"no mirror gave {package.file}, asked {', '.join(mirrors) or 'none'}",
+                    f"no mirror gave {package.file}: {'; '.join(refusals) or 'apt is configured for none'}",
                     hint="give a mirror of Debian with --mirror, an archive of old packages if this one was replaced",
                 )
 
@@ -114,19 +129,27 @@ def configured_mirrors() -> tuple[str, ...]:
     return tuple(dict.fromkeys(line.rstrip("/") for line in done.stdout.splitlines() if line))
 
 
-def _download(mirror: str, package: Package, target: Path) -> bool:
-    """Have apt fetch and check one package; ``False`` when this mirror does not give it."""
+def _download(mirror: str, package: Package, target: Path) -> str | None:
+    """Have apt fetch and check one package; why not, in apt's words, when this mirror does not give it."""
     source = f"{mirror.rstrip('/')}/{quote(package.path, safe='/')}"
     command = [APT_HELPER, "-o", "APT::Sandbox::User=root", "download-file", source, str(target)]
     try:
         done = subprocess.run(
-            [*command, f"SHA256:{package.sha256}"], capture_output=True, timeout=TIMEOUT_S, check=False
+            [*command, f"SHA256:{package.sha256}"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "LC_ALL": "C"},
+            timeout=TIMEOUT_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(
             f"{package.file} cannot be fetched: {error}", hint="build on Debian or a system like it"
         ) from None
-    return done.returncode == 0
+    if done.returncode == 0:
+        return None
+    told = [line.removeprefix("E: ").removeprefix("Failed to fetch ") for line in done.stderr.splitlines()]
+    return " ".join(told[0].split()) if told else f"{mirror}: apt-helper ended with {done.returncode}"
 
 
 def _download_wheels(wheels: Iterable[Wheel], target: Path) -> None:

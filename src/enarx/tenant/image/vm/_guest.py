@@ -137,7 +137,7 @@ class Guest:
         command = [str(self.root / LOADER), "--library-path", libraries, str(self.root / PYTHON)]
         command += ["-S", "-s", "-P", "-B", "-c", script, *arguments]
         what = "the image's interpreter does not run here"
-        hint = "build on Linux on x86-64, with TMPDIR on a file system from which programs may be started"
+        hint = "build on Linux on x86-64, to a directory on a file system from which programs may be started"
         try:
             done = subprocess.run(
                 command,

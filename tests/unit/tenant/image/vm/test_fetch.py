@@ -71,7 +71,29 @@ def test_another_file_of_that_name_is_refused(mirror: tuple[str, Path], tmp_path
     with pytest.raises(Unavailable, match="no mirror gave libx_1") as caught:
         cache.fetch(ONE, ONE.packages)
     assert "--mirror" in caught.value.hint
+    assert "Hash Sum mismatch" in str(caught.value)
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_why_no_mirror_gave_it_is_said_for_each(mirror: tuple[str, Path], tmp_path: Path) -> None:
+    mirror[1].unlink()
+    cache = Cache(tmp_path / "cache", mirrors=[mirror[0], "http://127.0.0.1:1"])
+    with pytest.raises(Unavailable, match=r"404 .*; http://127\.0\.0\.1:1/pool/.*[Cc]onnect"):
+        cache.fetch(ONE, ONE.packages)
+
+
+def test_each_package_that_is_fetched_is_told(mirror: tuple[str, Path], tmp_path: Path) -> None:
+    told: list[str] = []
+    cache = Cache(tmp_path, mirrors=[mirror[0]], tell=told.append)
+    cache.fetch(ONE, ONE.packages)
+    cache.fetch(ONE, ONE.packages)
+    assert told == [f"fetching {PACKAGE.file}, {len(CONTENT)} bytes"]
+
+
+def test_nothing_is_left_where_there_is_no_room_to_keep(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    Cache(tmp_path).keep("taken", b"1")
+    assert [path.name for path in tmp_path.rglob("*")] == ["taken"]
 
 
 def test_a_file_that_changed_in_the_cache_is_fetched_again(mirror: tuple[str, Path], tmp_path: Path) -> None:
