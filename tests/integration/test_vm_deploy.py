@@ -112,6 +112,7 @@ def test_a_machine_that_only_a_tpm_has_measured_is_accepted_by_who_asks_for_one(
         unasked = tenant.deploy(somebody.module, *expecting, *OPTIONS)
         assert (unasked.returncode, unasked.stdout) == (4, b"")
         assert b"the host offers tpm, which the policy does not accept" in unasked.stderr
+        assert b"--tee tpm" in unasked.stderr
         of_process = tenant.deploy(somebody.module, "--tee", "tpm", *OPTIONS)
         assert (of_process.returncode, of_process.stdout) == (4, b"")
         assert b"a TPM says nothing of process keeps" in of_process.stderr

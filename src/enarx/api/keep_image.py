@@ -62,7 +62,8 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
                     raise Malformed(f"image: more than {MAX_IMAGE_BYTES} bytes")
                 yield member.name, content.read()
     except tarfile.TarError as error:
-        raise Malformed(f"image: no archive that can be read: {error}") from None
+        hint = "enarx image build makes one; an image of VM keeps is a directory"
+        raise Malformed(f"image: no archive that can be read: {path}: {error}", hint=hint) from None
     except OSError as error:
         raise Unavailable(f"{path}: {(error.strerror or str(error)).lower()}") from None
 

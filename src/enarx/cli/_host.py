@@ -172,7 +172,7 @@ def serve(
 
 def _warn_of(output: Output, backend: Backend) -> None:
     """Say what a backend lacks: tenants would be told that it is not ready, and its owner wants to know first."""
-    for fact in backend.support().facts:
+    for fact in dict.fromkeys(backend.support().facts):
         if not fact.passed:
             advice = f"; {fact.advice}" if fact.advice else ""
             output.warning(f"{backend.name} is not ready: {fact.name}: {fact.detail or 'no'}{advice}")

@@ -28,6 +28,7 @@ TIMEOUT_S: Final = 60.0
 """For one call from beginning to end."""
 CONNECT_TIMEOUT_S: Final = 10.0
 _ERRNO: Final = re.compile(r"^\[Errno -?\d+\] ")
+_GONE: Final = re.compile(r"disconnected without|closed connection without")
 
 
 class AgentClient:
@@ -215,6 +216,9 @@ def _timeout(timeout_s: float) -> httpx.Timeout:
 
 
 def _failure(address: HostAddress, error: Exception) -> HostUnreachable | HostMisbehaved:
+    if isinstance(error, httpx.RemoteProtocolError) and _GONE.search(str(error)):
+        hint = "did enarx host serve end there?"
+        return HostUnreachable(f"{address.url}: the host went away before it had answered", hint=hint)
     if isinstance(error, httpx.RemoteProtocolError | httpx.DecodingError | httpx.InvalidURL):
         return HostMisbehaved(f"{address.url}: the host does not speak HTTP properly")
     if isinstance(error, httpx.TimeoutException):

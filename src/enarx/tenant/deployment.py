@@ -301,6 +301,8 @@ class _Undertaking:
             return min(found, key=lambda tee: not tee.protects_memory)
         offered = ", ".join(printable(it.tee) for it in backends if it.ready) or "nothing"
         hint = f"the policy accepts {', '.join(accepted)}"
+        if any(it.ready and it.tee == Tee.TPM.value for it in backends):
+            hint += "; --tee tpm asks for a machine whose memory is open to its owner"
         raise Unavailable(f"the host offers {offered}, which the policy does not accept", hint=hint)
 
     def _needs_host(self, tee: Tee) -> bool:

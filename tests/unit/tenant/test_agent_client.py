@@ -109,6 +109,18 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("answer", ["nothing", "half a body"])
+def test_a_host_that_ends_before_it_has_answered_is_gone_and_not_misbehaved(
+    serve: Serve, answer: str
+) -> None:
+    with (
+        AgentClient(serve(BAD[answer])) as client,
+        pytest.raises(HostUnreachable, match="went away") as caught,
+    ):
+        client.keep(KEEP)
+    assert "enarx host serve" in caught.value.hint
+
+
 @pytest.mark.parametrize("answer", BAD.values(), ids=BAD)
 def test_answers_that_mean_nothing(serve: Serve, answer: bytes) -> None:
     address = serve(answer)

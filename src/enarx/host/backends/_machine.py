@@ -54,9 +54,15 @@ class MachineBackend(ABC):
 
     def prepare(self, image: Path) -> None:
         """Read the image, hold its files against its manifest, and see whether its firmware suits."""
+        if image.is_file():
+            hint = "name the directory of a VM image with --image; enarx image build --vm makes one"
+            raise Unavailable(f"{self.name} launches virtual machines, {image} is no image of one", hint=hint)
         found = read_vm_image(image)
         if found.console:
-            raise Unavailable(f"{image}: its kernel writes to a console, which the host would read")
+            hint = "keeps of hosts have none; docs/how-to/build-a-vm-image.md tells how to start it by hand"
+            raise Unavailable(
+                f"{image}: its kernel writes to a console, which the host would read", hint=hint
+            )
         firmware = self.firmware(found)
         if firmware is None:
             raise Unavailable(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from enarx.tcb.errors import Unavailable
 
 MAX_COMPLAINT_BYTES: Final = 64 << 10
 """What is kept of standard error: a guest can make QEMU complain for as long as it lives."""
+_INSTALL: Final = "for example by apt install qemu-system-x86, for a TPM also swtpm"
 _HELPER: Final = (
     "import ctypes,os,signal,sys\n"
     "ctypes.CDLL(None).prctl(1, signal.SIGKILL)\n"
@@ -28,6 +30,10 @@ class Process:
 
     def __init__(self, command: Sequence[str], descriptors: Sequence[int]) -> None:
         """Start it with these descriptors under their numbers. Raises ``Unavailable``."""
+        if shutil.which(command[0]) is None:
+            raise Unavailable(
+                f"{command[0]} is not in the PATH of what starts keeps: install it", hint=_INSTALL
+            )
         self._complaint = _bounded_file()
         helper = [sys.executable, "-I", "-S", "-c", _HELPER, str(os.getpid()), *command]
         try:

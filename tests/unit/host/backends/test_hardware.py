@@ -195,6 +195,14 @@ def test_an_image_that_would_tell_the_host_or_proves_nothing_is_refused(
         SnpBackend("").prepare(tmp_path)
 
 
+def test_an_image_of_process_keeps_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    archive = tmp_path / "keep.tar"
+    archive.touch()
+    with pytest.raises(Unavailable, match=r"snp launches virtual machines, .*keep\.tar") as caught:
+        SnpBackend("").prepare(archive)
+    assert "--image" in caught.value.hint
+
+
 FIRMWARE: Sequence[tuple[type[MachineBackend], Ovmf, str]] = (
     (SnpBackend, Ovmf(hashes=None), "no place for kernel hashes"),
     (SnpBackend, Ovmf(hashes=(0, 0)), "no place for kernel hashes"),

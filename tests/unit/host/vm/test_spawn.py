@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -34,14 +35,16 @@ def test_a_program_that_complains_for_ever_fills_nothing() -> None:
     assert told.startswith("unexpected port"[: len(told)])
 
 
-def test_a_program_that_is_not_there_is_named() -> None:
-    process = Process(["no-such-program"], [])
-    assert process.wait(TIMEOUT_S) == 1
-    assert process.complaint() == "no such file or directory"
-    process.close()
-
-
 def test_an_interpreter_that_cannot_be_started_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere")
     with pytest.raises(Unavailable, match="sh does not start"):
         Process(["sh"], [])
+
+
+def test_a_program_that_is_not_there_is_named_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match="qemu-system-x86_64 is not in the PATH") as caught:
+        Process(["qemu-system-x86_64"], ())
+    assert "apt install" in caught.value.hint
