@@ -293,6 +293,8 @@ class _Undertaking:
         if plan.tee != api.ANY:
             if plan.tee not in accepted:
                 hint = f"it accepts {', '.join(accepted)}"
+                if isinstance(plan.image, VmImage):
+                    hint += "; enarx image show says why an image has no measurement for a TEE"
                 raise Unavailable(f"the policy accepts no {plan.tee[:40]}", hint=hint)
             return accepted[plan.tee]
         backends = self._agent.info().backends

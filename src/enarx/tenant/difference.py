@@ -147,8 +147,11 @@ def _claimed(image: KeepImage, told: HostImage | None) -> str:
     if told is None:
         return ""
     if isinstance(image, VmImage) != bool(told.cmdline):
-        kind = "virtual machines" if told.cmdline else "process keeps"
-        return f"the host says that it launches {kind}; say with --image what you expect"
+        if told.cmdline:
+            return "the host says that it launches virtual machines; say with --image what you expect"
+        return (
+            "the host says that it launches process keeps; leave out --image to expect that of this release"
+        )
     if told.manifest.encode() == image.manifest:
         return "the host says that it launches your image, which the evidence contradicts"
     return f"the host says that its image differs: {_files(image, told)}"

@@ -160,11 +160,10 @@ def test_of_many_files_some_are_named(tmp_path: Path) -> None:
 
 
 def test_the_kind_of_keep_is_named_where_it_is_another(ours: VmImage) -> None:
-    asked = "say with --image what you expect"
     of_machines = name_difference(PROCESS, Tee.SNP, {}, says(ours))
     of_processes = name_difference(ours, Tee.SNP, {}, HostImage(manifest=PROCESS.manifest.decode()))
-    assert of_machines == f"the host says that it launches virtual machines; {asked}"
-    assert of_processes == f"the host says that it launches process keeps; {asked}"
+    assert of_machines == "the host says that it launches virtual machines; say with --image what you expect"
+    assert "process keeps; leave out --image" in of_processes
 
 
 def test_an_image_without_firmware_has_nothing_to_compare(ours: VmImage) -> None:

@@ -83,6 +83,7 @@ def build_vm_image(
     lock, options = lock or installed_lock(), options or Options()
     roles = set(Role) if options.firmware else {Role.KERNEL, Role.SYSTEM, Role.TOOL}
     _check_place(out)
+    tell("looking for the packages and wheels of the lock")
     cache.fetch(lock, lock.of(*roles))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

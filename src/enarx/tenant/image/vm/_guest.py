@@ -6,7 +6,9 @@ cannot change a byte of the image. Its environment is empty and its hashes are n
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -151,5 +153,9 @@ class Guest:
             raise Unavailable(f"{what}: {error}", hint=hint) from None
         if done.returncode:
             reason = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            if os.strerror(errno.ENOSPC) in reason:
+                raise Unavailable(
+                    f"{self.root.parent}: no space left on device", hint="a build needs 250 MB there"
+                )
             raise Unavailable(f"{what}: {reason or f'status {done.returncode}'}", hint=hint)
         return done.stdout
