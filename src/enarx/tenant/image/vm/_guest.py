@@ -155,7 +155,7 @@ class Guest:
             reason = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
             if os.strerror(errno.ENOSPC) in reason:
                 raise Unavailable(
-                    f"{self.root.parent}: no space left on device", hint="a build needs 250 MB there"
+                    f"{self.root.parent.parent}: no space left on device", hint="a build needs 250 MB there"
                 )
             raise Unavailable(f"{what}: {reason or f'status {done.returncode}'}", hint=hint)
         return done.stdout
