@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
 from tests.integration.deploy_host import EmulatedHost
 from tests.integration.hostile_host import Answer, HostileHost
 
-from enarx.tcb.errors import EnarxError
+from enarx.tcb.errors import EnarxError, Unavailable
 from enarx.tenant.deployment import deploy
 from enarx.tenant.package import Package
 from enarx.tenant.secret_source import SecretSource
@@ -52,8 +53,8 @@ LIES: Final[dict[str, Lie]] = {
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedHost]:
-    """An honest machine behind the agent, of a TEE for which every verb is used."""
-    with EmulatedHost(tmp_path_factory.mktemp("host"), ("sev",)) as host:
+    """Honest machines behind the agent: of a TEE that is taken unasked, and of one for which there is a secret."""
+    with EmulatedHost(tmp_path_factory.mktemp("host"), ("sev", "pef")) as host:
         yield host
 
 
@@ -71,7 +72,7 @@ def hostile(host: EmulatedHost) -> Iterator[HostileHost]:
 class Attempt:
     """A deployment with a secret that knows whether it was read."""
 
-    def __init__(self, hostile: HostileHost, trust: Trust) -> None:
+    def __init__(self, hostile: HostileHost, trust: Trust, verb: str = "") -> None:
         from wasmtime import wat2wasm
 
         self.read = False
@@ -79,7 +80,11 @@ class Attempt:
         package = Package(name="test", module=bytes(wat2wasm(NOTHING)))
         try:
             deploy(
-                package, hostile.address, trust=trust, secrets=[SecretSource(name="bait", read=self._read)]
+                package,
+                hostile.address,
+                trust=trust,
+                tee="any" if verb == "info" else "sev",
+                secrets=[SecretSource(name="bait", read=self._read)],
             )
         except EnarxError as error:
             self.error = error
@@ -99,11 +104,20 @@ def is_verb(verb: str, method: str, path: str) -> bool:
 @pytest.mark.timeout(300)
 def test_an_agent_that_only_passes_on_is_no_attack(hostile: HostileHost, trust: Trust) -> None:
     """The other tests mean something only if this one passes, and if every verb is used."""
-    attempt = Attempt(hostile, trust)
-    assert attempt.error is None
-    assert attempt.read
+    for verb in ("info", "secret"):
+        attempt = Attempt(hostile, trust, verb)
+        assert attempt.error is None
+        assert attempt.read
     for verb in VERBS:
         assert any(is_verb(verb, *said.split(" ", 1)) for said in hostile.asked), verb
+
+
+def test_a_host_does_not_choose_what_protects_less(tmp_path: Path) -> None:
+    """A machine that has SNP can start guests of SEV as well, and leave out that it has better."""
+    with EmulatedHost(tmp_path, ("sev",)) as weaker, pytest.raises(Unavailable) as refused:
+        deploy(Package(name="test", module=b"\0asm"), weaker.address, trust=weaker.trust())
+    assert "the host offers sev, which is not taken unasked" in str(refused.value)
+    assert "--tee sev" in refused.value.hint
 
 
 @pytest.mark.timeout(300)
@@ -114,7 +128,7 @@ def test_a_lie_about_any_verb_costs_only_the_deployment(
 ) -> None:
     """The answer to ``secret`` says nothing: what is wrong with it shows in its form alone, or does not matter."""
     hostile.answer = lambda method, path, given: LIES[lie](given) if is_verb(verb, method, path) else given
-    attempt = Attempt(hostile, trust)
+    attempt = Attempt(hostile, trust, verb)
     if attempt.error is None:
         assert verb == "secret"
         assert attempt.read

@@ -58,7 +58,7 @@ def parse_secret(text: str) -> tuple[str, str]:
     type=click.Choice(TEES),
     default="any",
     show_default=True,
-    help="The kind of keep to ask for; tpm encrypts no memory.",
+    help="The kind of keep to ask for; sev, sev-es and tpm protect less, and are never part of any.",
 )
 @trust_options
 @click.option(

@@ -53,6 +53,9 @@ from enarx.tenant.verification import Trust
 
 PRE_BOOT: Final = frozenset({Tee.SEV, Tee.SEV_ES, Tee.PEF})
 """What attests before boot: the launch is judged, and the keep answers by a secret that the launch got."""
+BY_NAME: Final = frozenset({Tee.SEV, Tee.SEV_ES, Tee.TPM})
+"""What is taken only when it is asked for: with SEV the host can change memory, without ES read registers; a TPM
+encrypts nothing. Otherwise a host with something better could choose them."""
 FAREWELL_S: Final = 5.0
 """How long the host may take to end a keep that we give up."""
 
@@ -287,7 +290,7 @@ class _Undertaking:
             self.tell(Who.TENANT, What.RELEASED, "accepted the launch, and gave it its secret")
 
     def _choose(self) -> Tee:
-        """Take what was asked for, or else the first of the host's TEEs that the policy accepts, a TPM last."""
+        """Take what was asked for, or else the first of the host's TEEs that the policy accepts, and that is strong."""
         plan = self._plan
         accepted = {tee.value: tee for tee in plan.trust.policy.sections}
         if plan.tee != api.ANY:
@@ -297,15 +300,11 @@ class _Undertaking:
                     hint += "; enarx image show says why an image has no measurement for a TEE"
                 raise Unavailable(f"the policy accepts no {plan.tee[:40]}", hint=hint)
             return accepted[plan.tee]
-        backends = self._agent.info().backends
-        found = [accepted[it.tee] for it in backends if it.ready and it.tee in accepted]
-        if found:
-            return min(found, key=lambda tee: not tee.protects_memory)
-        offered = ", ".join(printable(it.tee) for it in backends if it.ready) or "nothing"
-        hint = f"the policy accepts {', '.join(accepted)}"
-        if any(it.ready and it.tee == Tee.TPM.value for it in backends):
-            hint += "; --tee tpm asks for a machine whose memory is open to its owner"
-        raise Unavailable(f"the host offers {offered}, which the policy does not accept", hint=hint)
+        offered = [it.tee for it in self._agent.info().backends if it.ready]
+        for tee in offered:
+            if tee in accepted and accepted[tee] not in BY_NAME:
+                return accepted[tee]
+        raise _nothing_to_take(offered, accepted)
 
     def _needs_host(self, tee: Tee) -> bool:
         return self._plan.collateral is CollateralFrom.HOST or tee in PRE_BOOT
@@ -352,6 +351,19 @@ class _Undertaking:
         if self._kept is not None:
             with contextlib.suppress(EnarxError), AgentClient(self._plan.host, timeout_s=FAREWELL_S) as agent:
                 agent.stop(self._kept.id)
+
+
+def _nothing_to_take(offered: Sequence[str], accepted: Mapping[str, Tee]) -> Unavailable:
+    """Make the error of a host that has nothing that is taken unasked."""
+    names = ", ".join(map(printable, offered)) or "nothing"
+    weaker = [tee.value for tee in BY_NAME if tee.value in offered]
+    if any(name in accepted for name in weaker):
+        what, hint = "which is not taken unasked", "it protects less than others"
+    else:
+        what, hint = "which the policy does not accept", f"the policy accepts {', '.join(accepted)}"
+    if weaker:
+        hint += f"; to have it all the same, ask for it by name: --tee {min(weaker)}"
+    return Unavailable(f"the host offers {names}, {what}", hint=hint)
 
 
 def deploy(
