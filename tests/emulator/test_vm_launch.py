@@ -11,7 +11,7 @@ from sevsnpmeasure.sev_mode import SevMode  # type: ignore[import-untyped]
 from sevsnpmeasure.vmm_types import VMMType  # type: ignore[import-untyped]
 from tests.forge import amd, intel
 from tests.forge.firmware import Ovmf
-from tests.forge.kernel import bz_image
+from tests.forge.vm_image import vm_image
 
 from enarx.api.vm_image import VmImage
 from enarx.attest import Tee
@@ -36,24 +36,7 @@ EPYC = CPU_SIGNATURES["EPYC-v4"]
 @pytest.fixture
 def image(tmp_path: Path) -> VmImage:
     ovmf = Ovmf(pages=16).build()
-    contents = {
-        "vmlinuz": bz_image(),
-        "vmlinux": b"kernel",
-        "initrd": b"ramdisk",
-        "ovmf-sev.fd": ovmf,
-        "ovmf.fd": ovmf,
-    }
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-    return VmImage(
-        kernel=tmp_path / "vmlinuz",
-        vmlinux=tmp_path / "vmlinux",
-        initrd=tmp_path / "initrd",
-        cmdline="quiet",
-        sev_firmware=tmp_path / "ovmf-sev.fd",
-        firmware=tmp_path / "ovmf.fd",
-        manifest=b"",
-    )
+    return vm_image(tmp_path, {"vmlinux": b"kernel", "ovmf-sev.fd": ovmf, "ovmf.fd": ovmf})
 
 
 def measured(kind: str, image: VmImage) -> object:

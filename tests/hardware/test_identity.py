@@ -16,14 +16,14 @@ from tests.hardware.target import Agent, Target, shows
 from tests.integration.attested_keep import Tenant
 from tests.integration.vm_keep import Machine
 
-from enarx.api.vm_image import VmImage
+from enarx.api.vm_image import SNP_POLICY, VmImage
 from enarx.attest import AuthenticityOnly, Claims, Verifier, registry
 from enarx.attest.measure import IdBlock, build_id_auth
 from enarx.attest.snp import SnpDetail
 from enarx.attest.tdx import TdxDetail
 from enarx.host.backend import Backend, Launched, LaunchRequest
 from enarx.host.backends._machine import memory_encryption
-from enarx.host.backends.snp import POLICY, SnpBackend, SnpLaunch
+from enarx.host.backends.snp import SnpBackend, SnpLaunch
 from enarx.host.backends.tdx import TdxBackend, TdxLaunch
 from enarx.host.platform._machine import this_machine
 from enarx.host.vm import Guest
@@ -147,7 +147,7 @@ def claims_of(target: Target, agent: Agent, given: Mapping[str, Any]) -> Claims:
 
 def named(target: Target, digest: bytes) -> dict[str, Any]:
     """An ID block for this digest, signed by an ID key which an author's key signed."""
-    block = IdBlock(launch_digest=digest, family_id=FAMILY, image_id=IMAGE, guest_svn=SVN, policy=POLICY)
+    block = IdBlock(launch_digest=digest, family_id=FAMILY, image_id=IMAGE, guest_svn=SVN, policy=SNP_POLICY)
     id_key, author = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
     auth = build_id_auth(block, id_key, author)
     return {"id_block": block.pack(), "id_auth": auth, "author_key": True, "host_data": HOST_DATA}

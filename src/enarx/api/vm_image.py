@@ -26,6 +26,10 @@ SNP_ID_BLOCK: Final = "snp-id-block"
 SNP_ID_AUTH: Final = "snp-id-auth"
 """What somebody has signed of the image lies beside it, and not in its manifest."""
 SNP_ID_BYTES: Final = (96, 4096)
+SNP_POLICY: Final = 0x30000
+"""The guest policy of every launch, which an ID block repeats: SMT is allowed, and nothing else: no debugging, no
+migration (AMD 56860, GUEST_POLICY).
+"""
 MAX_FILE_BYTES: Final = 256 << 20
 MAX_CMDLINE_BYTES: Final = 2048
 """Linux on x86 keeps no more."""

@@ -36,11 +36,6 @@ class Tee(Enum):
     AZURE_SNP = "azure-snp"
     AZURE_TDX = "azure-tdx"
 
-    @property
-    def protects_memory(self) -> bool:
-        """Whether this is evidence of a TEE. What proves no more than what was started ranks below: a TPM."""
-        return self is not Tee.TPM
-
 
 class Revocation(Enum):
     """What is known about revocation of the certificates that were used; the worst of all of them."""

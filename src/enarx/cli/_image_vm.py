@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from enarx.tenant.image.vm import Machine
 
 DEFAULT_VM: Final = "enarx-vm"
-SNP_POLICY: Final = 0x30000
-"""That of every launch (``enarx.host.backends.snp``), which an ID block repeats."""
 _Command = TypeVar("_Command", bound=Callable[..., object])
 _MACHINE: Final = (
     click.option(
@@ -120,7 +118,7 @@ def sign_vm(
     vcpu_type: str,
 ) -> ExitCode:
     """Sign an ID block for an image, and put it beside the image."""
-    from enarx.api.vm_image import write_snp_identity
+    from enarx.api.vm_image import SNP_POLICY, write_snp_identity
     from enarx.attest.claims import Tee
     from enarx.cli._measure_inputs import sign_id_block
     from enarx.tenant.image.vm import Machine, Measurements, read_vm_image

@@ -66,6 +66,11 @@ def name_difference(image: KeepImage, tee: Tee, found: Mapping[str, bytes], told
     for launch in other_launches(image, tee, told):
         if all(found.get(name) == value for name, value in launch.values.items()):
             return launch.text
+    return name_cause(image, tee, found, told)
+
+
+def name_cause(image: KeepImage, tee: Tee, found: Mapping[str, bytes], told: HostImage | None) -> str:
+    """Say as much where ``found`` is of none of ``other_launches``: registers that differ, and what the host says."""
     parts = []
     if isinstance(image, VmImage) and tee in _REGISTERS:
         expected = _expected(image, tee)

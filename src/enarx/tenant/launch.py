@@ -53,7 +53,7 @@ from enarx.attest.sev import VERIFIER as SEV
 from enarx.tcb.errors import EnarxError, Malformed, ProtocolViolation
 from enarx.tcb.session import LAUNCH_GUID
 from enarx.tcb.wire import decode, encode
-from enarx.tenant.difference import name_difference, other_launches
+from enarx.tenant.difference import name_cause, other_launches
 from enarx.tenant.kept_launch import KeptLaunch
 from enarx.tenant.reference import KeepImage, reference_values, sealed_digests
 
@@ -238,14 +238,15 @@ class _Sev:
     def _difference(self, document: bytes) -> str:
         """Find the launch that this measurement is of, which only its owner can: it is a MAC."""
         told = self._told()
-        others = {it.values["measurement"]: it for it in other_launches(self._image, self._tee, told)}
-        found: dict[str, bytes] = {}
+        others: dict[bytes, str] = {}
+        for it in other_launches(self._image, self._tee, told):
+            others.setdefault(it.values["measurement"], it.text)  # the likeliest first
         if others:
             verifier = Verifier(tees=(SEV,), anchors=self._anchors, policy=AuthenticityOnly())
             session = replace(self.session, digests=tuple(others)[:MAX_DIGESTS])
             with contextlib.suppress(EvidenceRejected):
-                found["measurement"] = self._verified(verifier, document, session).measurement
-        return name_difference(self._image, self._tee, found, told)
+                return others[self._verified(verifier, document, session).measurement]
+        return name_cause(self._image, self._tee, {}, told)
 
     def _evidence(self, launch: bytes) -> bytes:
         match decode(launch, max_bytes=MAX_LAUNCH_BYTES):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,41 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.forge.firmware import Ovmf
 from tests.forge.kernel import bz_image
+from tests.forge.vm_image import vm_image
 
 from enarx.api.agent import HostImage
-from enarx.api.keep_image import Image, digest_line, manifest_line
+from enarx.api.keep_image import Image, digest_line
 from enarx.api.vm_image import VmImage
 from enarx.attest import Tee
 from enarx.tenant.difference import is_expected, name_difference
 from enarx.tenant.image.vm import CONSOLE, Machine
 from enarx.tenant.reference import attested_tees, reference_values, started_registers
 
-FILES: Mapping[str, bytes] = {
-    "cmdline": b"quiet",
-    "initrd": b"ramdisk",
-    "ovmf-sev.fd": Ovmf().build(),
-    "ovmf.fd": Ovmf(seed=1).build(),
-    "vmlinux": b"unpacked",
-    "vmlinuz": bz_image(),
-}
 SEV_FAMILY = [Tee.SNP, Tee.SEV_ES, Tee.SEV]
 PROCESS = Image(manifest=(digest_line("a", bytes(32)) + digest_line("b", bytes(32))).encode(), size=1)
-
-
-def image(place: Path, **changed: bytes) -> VmImage:
-    place.mkdir()
-    files = {**FILES, **changed}
-    for name, content in files.items():
-        (place / name).write_bytes(content)
-    return VmImage(
-        kernel=place / "vmlinuz",
-        vmlinux=place / "vmlinux",
-        initrd=place / "initrd",
-        cmdline=files["cmdline"].decode(),
-        sev_firmware=place / "ovmf-sev.fd",
-        firmware=place / "ovmf.fd",
-        manifest="".join(manifest_line(name, files[name]) for name in sorted(files)).encode(),
-    )
 
 
 def says(told: VmImage) -> HostImage:
@@ -54,7 +30,7 @@ def says(told: VmImage) -> HostImage:
 
 @pytest.fixture
 def ours(tmp_path: Path) -> VmImage:
-    return image(tmp_path / "ours")
+    return vm_image(tmp_path / "ours")
 
 
 @pytest.mark.parametrize("tee", [Tee.SNP, Tee.SEV_ES])
@@ -76,14 +52,14 @@ def test_a_console_is_named_without_a_word_of_the_host(ours: VmImage, tee: Tee) 
 def test_a_file_that_the_host_names_is_confirmed(
     tmp_path: Path, ours: VmImage, tee: Tee, name: str, content: bytes
 ) -> None:
-    theirs = image(tmp_path / "theirs", **{name: content})
+    theirs = vm_image(tmp_path / "theirs", {name: content})
     text = name_difference(ours, tee, reference_values(theirs, tee), says(theirs))
     assert text.startswith(f"the host's image differs: {name} is sha256:")
 
 
 @pytest.mark.parametrize("tee", [*SEV_FAMILY, Tee.TDX])
 def test_a_command_line_that_the_host_names_is_confirmed(tmp_path: Path, ours: VmImage, tee: Tee) -> None:
-    theirs = image(tmp_path / "theirs", cmdline=b"quiet debug")
+    theirs = vm_image(tmp_path / "theirs", {"cmdline": b"quiet debug"})
     text = name_difference(ours, tee, reference_values(theirs, tee), says(theirs))
     assert "its command line is 'quiet debug'" in text
     assert "the host says" not in text
@@ -93,7 +69,7 @@ def test_a_command_line_that_the_host_names_is_confirmed(tmp_path: Path, ours: V
 def test_what_the_measurement_does_not_confirm_is_only_what_the_host_says(
     tmp_path: Path, ours: VmImage, tee: Tee
 ) -> None:
-    theirs = image(tmp_path / "theirs", initrd=b"another")
+    theirs = vm_image(tmp_path / "theirs", {"initrd": b"another"})
     found = dict.fromkeys(reference_values(ours, tee), b"something else")
     text = name_difference(ours, tee, found, says(theirs))
     assert "the host says that its image differs: initrd is sha256:" in text
@@ -112,7 +88,7 @@ def test_what_the_measurement_does_not_confirm_is_only_what_the_host_says(
 def test_each_register_of_a_trust_domain_names_what_it_covers(
     tmp_path: Path, ours: VmImage, name: str, content: bytes, register: str
 ) -> None:
-    found = reference_values(image(tmp_path / "theirs", **{name: content}), Tee.TDX)
+    found = reference_values(vm_image(tmp_path / "theirs", {name: content}), Tee.TDX)
     assert name_difference(ours, Tee.TDX, found, None) == f"it was launched with another: {register}"
 
 
@@ -141,7 +117,7 @@ def test_registers_of_a_tpm_name_what_they_cover(
     assert is_expected(ours, Tee.TPM, expected)
     found = {
         it: values[0]
-        for it, values in started_registers(image(tmp_path / "theirs", **{name: content})).items()
+        for it, values in started_registers(vm_image(tmp_path / "theirs", {name: content})).items()
     }
     assert not is_expected(ours, Tee.TPM, found)
     assert name_difference(ours, Tee.TPM, found, None) == f"it was launched with another: {register}"

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
-from enarx.api.vm_image import VmImage
+from enarx.api.vm_image import SNP_POLICY, VmImage
 from enarx.attest.measure import (
     CPU_SIGNATURES,
     hash_kernel,
@@ -24,9 +23,6 @@ from enarx.host.platform._sev import snp, snp_collateral
 from enarx.host.vm import Guest, Protection
 from enarx.host.vm._options import MEMORY_MIB, SHAPES
 
-POLICY: Final = 0x30000
-"""SMT is allowed, and nothing else: no debugging, no migration (AMD 56860, GUEST_POLICY)."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnpLaunch:
@@ -34,7 +30,7 @@ class SnpLaunch:
 
     c_bit: int
     reduced_bits: int
-    policy: int = POLICY
+    policy: int = SNP_POLICY
     host_data: bytes = bytes(32)
     id_block: bytes = b""
     """96 bytes, with ``id_auth`` of 4096; nothing of both leaves the guest without a name."""

@@ -181,10 +181,6 @@ def test_a_policy_that_does_not_say_that_its_machine_may_be_open_denies_a_tpm() 
     assert ear_of(claims, now=NOW).appraisal.vector["runtime-opaque"] == 32
 
 
-def test_all_evidence_but_that_of_a_tpm_is_of_a_tee() -> None:
-    assert [tee for tee in Tee if not tee.protects_memory] == [Tee.TPM]
-
-
 def test_selection_must_be_written() -> None:
     """The same digest can be made with other registers, some of which anybody may extend."""
     with pytest.raises(PolicyError):

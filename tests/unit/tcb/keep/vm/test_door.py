@@ -237,7 +237,8 @@ def test_a_keep_that_ends_is_heard_to_its_last_byte_before_its_last_word(machine
             machine.agent.receive()
 
 
-def test_a_listener_gives_the_keep_what_the_hosts_listener_accepts(machine: Machine) -> None:
+def listening(machine: Machine) -> tuple[Opened, list[int]]:
+    """Have the keep listen on a free port: the agent's answer, as it came to the keep, and what came beside it."""
     machine.keep.send(asked := Listen(request=1, address="127.0.0.1", port=0))
     assert machine.agent.receive()[0] == asked
     reply, sock = fulfil(asked)
@@ -247,6 +248,11 @@ def test_a_listener_gives_the_keep_what_the_hosts_listener_accepts(machine: Mach
         machine.agent.send(reply, [sock.fileno()])
     item, descriptors = machine.keep.receive()
     assert item == reply
+    return reply, list(descriptors)
+
+
+def test_a_listener_gives_the_keep_what_the_hosts_listener_accepts(machine: Machine) -> None:
+    reply, descriptors = listening(machine)
     with socket.socket(fileno=descriptors[0]) as listener:
         assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         listener.settimeout(TIMEOUT_S)
@@ -347,14 +353,7 @@ def test_a_keep_that_connects_while_it_has_all_its_connections_is_refused_and_li
 
 def test_a_crowd_on_the_network_leaves_room_for_the_tenant(narrow: int, machine: Machine) -> None:
     outside, inside = machine.admit()
-    machine.keep.send(asked := Listen(request=1, address="127.0.0.1", port=0))
-    machine.agent.receive()
-    reply, sock = fulfil(asked)
-    assert isinstance(reply, Opened)
-    assert sock is not None
-    with sock:
-        machine.agent.send(reply, [sock.fileno()])
-    _, descriptors = machine.keep.receive()
+    reply, descriptors = listening(machine)
     with contextlib.ExitStack() as stack:
         listener = socket.socket(fileno=descriptors[0])
         listener.settimeout(TIMEOUT_S)
@@ -373,14 +372,7 @@ def test_a_crowd_on_the_network_leaves_room_for_the_tenant(narrow: int, machine:
 
 
 def test_a_host_without_descriptors_does_not_spin_and_accepts_later(machine: Machine) -> None:
-    machine.keep.send(asked := Listen(request=1, address="127.0.0.1", port=0))
-    machine.agent.receive()
-    reply, sock = fulfil(asked)
-    assert isinstance(reply, Opened)
-    assert sock is not None
-    with sock:
-        machine.agent.send(reply, [sock.fileno()])
-    _, descriptors = machine.keep.receive()
+    reply, descriptors = listening(machine)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with socket.socket(fileno=descriptors[0]) as listener, socket.socket() as client:
         listener.settimeout(TIMEOUT_S)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.forge.firmware import Ovmf
 from tests.forge.kernel import bz_image
+from tests.forge.vm_image import FILES, vm_image
 
 from enarx.api.vm_image import VmImage
 from enarx.attest import Policy
@@ -25,33 +26,11 @@ from enarx.attest.tpm import TpmRules
 from enarx.host.vm._options import MEMORY_MIB
 from enarx.tenant.image.vm import VM_TEES, Machine, Measurements, tpm_policy, tpm_registers
 
-FILES = {
-    "vmlinuz": bz_image(),
-    "vmlinux": b"unpacked",
-    "initrd": b"ramdisk",
-    "ovmf-sev.fd": Ovmf().build(),
-    "ovmf.fd": Ovmf(seed=1).build(),
-}
-
-
-def image(place: Path, changed: Mapping[str, bytes] = FILES, *, cmdline: str = "quiet") -> VmImage:
-    for name, content in {**FILES, **changed}.items():
-        (place / name).write_bytes(content)
-    return VmImage(
-        kernel=place / "vmlinuz",
-        vmlinux=place / "vmlinux",
-        initrd=place / "initrd",
-        cmdline=cmdline,
-        sev_firmware=place / "ovmf-sev.fd",
-        firmware=place / "ovmf.fd",
-        manifest=b"",
-    )
-
 
 def values(
-    place: Path, machine: Machine | None = None, changed: Mapping[str, bytes] = FILES
+    place: Path, machine: Machine | None = None, changed: Mapping[str, bytes] | None = None
 ) -> dict[str, bytes]:
-    measurements = Measurements(image(place, changed))
+    measurements = Measurements(vm_image(place, changed))
     found = {tee.value: measurements.of(tee, machine or Machine()) for tee in VM_TEES}
     return {f"{tee} {name}": value for tee, named in found.items() for name, value in named.items()}
 
@@ -90,7 +69,7 @@ def test_a_changed_file_changes_what_covers_it(
 
 def test_a_changed_command_line_changes_what_covers_it(tmp_path: Path) -> None:
     before = values(tmp_path)
-    console = Measurements(image(tmp_path, cmdline="console=ttyS0"))
+    console = Measurements(vm_image(tmp_path, {"cmdline": b"console=ttyS0"}))
     after = {
         f"{tee.value} {name}": value for tee in VM_TEES for name, value in console.of(tee, Machine()).items()
     }
@@ -113,7 +92,7 @@ def test_another_machine_changes_what_covers_it(tmp_path: Path, machine: Machine
 
 @pytest.mark.parametrize("tee", [Tee.SNP, Tee.SEV, Tee.SEV_ES, Tee.TDX])
 def test_without_firmware_nothing_covers_the_kernel(tmp_path: Path, tee: Tee) -> None:
-    whole = image(tmp_path)
+    whole = vm_image(tmp_path)
     bare = VmImage(
         kernel=whole.kernel,
         vmlinux=whole.vmlinux,
@@ -129,18 +108,18 @@ def test_without_firmware_nothing_covers_the_kernel(tmp_path: Path, tee: Tee) ->
 
 def test_an_unknown_processor_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Unmeasurable, match="processor model Skylake"):
-        Measurements(image(tmp_path)).of(Tee.SNP, Machine(vcpu_type="Skylake"))
+        Measurements(vm_image(tmp_path)).of(Tee.SNP, Machine(vcpu_type="Skylake"))
 
 
 def test_enclaves_are_no_machines(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
-        Measurements(image(tmp_path)).of(Tee.SGX, Machine())
+        Measurements(vm_image(tmp_path)).of(Tee.SGX, Machine())
 
 
 def test_the_policy_for_a_tpm_has_the_registers_of_this_image_and_says_what_it_gives_up(
     tmp_path: Path,
 ) -> None:
-    made = image(tmp_path)
+    made = vm_image(tmp_path)
     text = tpm_policy(made, registers={"pcr0": [b"\x11" * 32]})
     policy = Policy.parse(text, [TPM])
     assert any("memory_protected" in line for line in policy.lint())
@@ -160,9 +139,9 @@ def test_the_policy_for_a_tpm_has_the_registers_of_this_image_and_says_what_it_g
 
 
 def test_the_policy_for_a_tpm_changes_with_every_part_of_the_image(tmp_path: Path) -> None:
-    before = tpm_registers(image(tmp_path))
+    before = tpm_registers(vm_image(tmp_path))
     for name, register in (("vmlinuz", "pcr4"), ("initrd", "pcr9")):
         content = FILES[name]
-        after = tpm_registers(image(tmp_path, {name: content[:-1] + bytes([content[-1] ^ 1])}))
+        after = tpm_registers(vm_image(tmp_path, {name: content[:-1] + bytes([content[-1] ^ 1])}))
         assert {it for it in before if before[it] != after[it]} == {register}
-    assert tpm_registers(image(tmp_path, cmdline="quiet splash"))["pcr9"] != before["pcr9"]
+    assert tpm_registers(vm_image(tmp_path, {"cmdline": b"quiet splash"}))["pcr9"] != before["pcr9"]
